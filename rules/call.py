@@ -1,0 +1,42 @@
+"""What is judged: a call in its normalised form, and the facts around it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from credentials.principal import Principal
+
+if TYPE_CHECKING:
+    from rules.policy.compile import Connection, TenantPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of one agent, after admission: who does what to what. Normalised forms only."""
+
+    id: str
+    """`c_` and 22 characters; unique over all installations."""
+    principal: Principal
+    scheme: str
+    """`https` or `http`."""
+    host: str
+    """Lower-case A-label name without a trailing dot, or an IP literal without brackets."""
+    port: int
+    method: str
+    """Upper-case token."""
+    path: str
+    """Normalised absolute path, percent-encoded as it will be sent."""
+    query: str
+    """As it will be sent, without the question mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything a guard may look at beyond the call itself. No I/O hides behind any of it."""
+
+    policy: "TenantPolicy | None"
+    """The active policy of the call's tenant; None when there is none."""
+    connection: "Connection | None"
+    """The tenant's connection that this destination belongs to; None when it belongs to none."""
+    now: datetime
+    """Aware UTC; the one clock reading this call is judged by."""
