@@ -1,0 +1,77 @@
+# Everything a person or CI does with this clone. Needs git, make and Python 3; the rest comes from uv.lock.
+#
+# Nothing is written outside the clone: the environment is .venv, uv and its cache are .uv.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV := .venv
+READY := $(VENV)/.ready
+ARGS ?=
+
+# Python writes no bytecode caches for tests elsewhere, and tools keep their caches in the clone.
+export RUFF_CACHE_DIR := .ruff_cache
+export MYPY_CACHE_DIR := .mypy_cache
+
+# -- the product ------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(READY) ## Show the main job on this machine: real sockets, a real client, a ledger verified and then tampered with
+	@$(VENV)/bin/exeat demo $(ARGS)
+
+.PHONY: up
+up: $(READY) ## Run Exeat here until interrupted (ARGS="--help" says what it takes)
+	@exec $(VENV)/bin/exeat up $(ARGS)
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(READY) ## Run the tests (ARGS="tests/ledger -x" narrows them)
+	@$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not campaign" $(ARGS)
+
+.PHONY: campaign
+campaign: $(READY) ## Run the long campaigns: kills under load, soak, every bit flipped
+	@$(VENV)/bin/python -m pytest -m campaign $(ARGS)
+
+.PHONY: lint
+lint: $(READY) ## Check style and formatting
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+.PHONY: format
+format: $(READY) ## Apply the formatting and the safe fixes
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+.PHONY: types
+types: $(READY) ## Check types (mypy --strict)
+	@$(VENV)/bin/mypy
+
+.PHONY: imports
+imports: $(READY) ## Check that imports point one way
+	@$(VENV)/bin/lint-imports
+
+.PHONY: check
+check: lint types imports test ## Everything CI checks, on this Python
+
+.PHONY: bench
+bench: $(READY) ## Measure this product beside its peers (ARGS="--help" says how)
+	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+# -- the environment --------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(READY) ## Make the environment and nothing else
+
+$(READY): uv.lock pyproject.toml .python-version .ci/bootstrap
+	@sh .ci/bootstrap
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what these commands made (never a state folder)
+	@rm -rf .venv .venv-* .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist benchmarks/out
+
+.PHONY: help
+help: ## Say what can be done here
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '%-18s %s\n' "$$a" "$$b"; done
