@@ -1,0 +1,281 @@
+"""The relay: gives an agent a proxy on loopback whose password is worth nothing elsewhere.
+
+    agent --(account:password of this run)--> relay --(account:credential)--> door
+
+(1) The agent knows a random password that lives as long as the run; only this relay accepts it.
+(2) The relay exchanges it for the credential of the moment in the head of each connection, then pipes bytes blindly,
+    reading from one side only as fast as the other takes them.
+(3) The credential is renewed elsewhere (`control.renewal`); connections opened from then on carry the new one. The door
+    ends tunnels whose credential grows old between two responses, so a client's keep-alive pool comes back here.
+
+The credential is never in the agent's environment, in an argument list, or in anything printed.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from typing import cast
+
+from control.relay_head import (
+    MAX_HEAD_BYTES,
+    HeadRefused,
+    RelayHead,
+    decode_basic,
+    encode_basic,
+    for_the_door,
+    parse_relay_head,
+)
+from credentials.secret import Secret
+
+HEAD_TIMEOUT_SECONDS = 30.0
+"""As long as the door waits for a head."""
+CONNECT_TIMEOUT_SECONDS = 5.0
+"""The door is on this machine or near it; a longer wait hides that it is gone."""
+LINGER_SECONDS = 2.0
+"""How long a refused agent may go on sending before it is cut; closing at once would reset the answer away."""
+MAX_CONNECTIONS = 512
+"""More than any SDK's pool opens; below the usual limit of 1,024 file descriptors with two for each connection."""
+
+
+@dataclass(slots=True)
+class RelayCounts:
+    """What this relay has seen since it started."""
+
+    opened: int = 0
+    challenged: int = 0
+    """Heads without a password; many clients ask first and present it second."""
+    refused: int = 0
+    """Heads with a wrong password, malformed heads, and connections beyond the bound."""
+    door_unreachable: int = 0
+
+
+@dataclass(slots=True)
+class DoorAccess:
+    """Where the door is and what to present there; replaced in place when the credential is renewed."""
+
+    host: str
+    port: int
+    account: str
+    token: Secret
+
+
+@dataclass(slots=True)
+class Relay:
+    """A loopback listener for one run."""
+
+    access: DoorAccess
+    password: Secret = field(default_factory=lambda: Secret(secrets.token_urlsafe(32)))
+    counts: RelayCounts = field(default_factory=RelayCounts)
+    _server: asyncio.Server | None = None
+    _open: set["_AgentSide"] = field(default_factory=set)
+
+    async def start(self) -> None:
+        """The relay listens on an ephemeral loopback port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _AgentSide(self), "127.0.0.1", 0)
+
+    @property
+    def port(self) -> int:
+        """The listening port; only after `start`."""
+        if self._server is None:
+            raise RuntimeError("the relay has not been started")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """No new connection is taken and those open are cut."""
+        if self._server is not None:
+            self._server.close()
+        for side in tuple(self._open):
+            side.cut()
+        await asyncio.sleep(0)
+
+    def _admits(self, head: RelayHead) -> bool:
+        if head.authorization is None:
+            return False
+        presented = decode_basic(head.authorization)
+        expected = self.access.account.encode("ascii") + b":" + self.password.reveal()
+        return presented is not None and hmac.compare_digest(presented, expected)
+
+
+class _Side(asyncio.Protocol):
+    """One end of a pipe: what arrives goes to the other end, no faster than that takes it."""
+
+    transport: asyncio.Transport | None = None
+    other: "_Side | None" = None
+    ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            with contextlib.suppress(RuntimeError):  # the other side is closing already
+                self.other.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        other = self.other
+        if other is None or other.transport is None or other.transport.is_closing():
+            return False
+        if other.ended:
+            other.transport.close()
+            return False
+        other.transport.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        other, self.other = self.other, None
+        if other is not None and other.transport is not None:
+            if exc is None:
+                other.transport.close()
+            else:
+                other.transport.abort()
+
+    def cut(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class _AgentSide(_Side):
+    """The agent's end: a bounded head first, then a pipe."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._buffer = bytearray()
+        self._opening: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        relay = self._relay
+        if len(relay._open) >= MAX_CONNECTIONS:
+            relay.counts.refused += 1
+            self._refuse(503, "too many connections through this relay")
+            return
+        relay._open.add(self)
+        relay.counts.opened += 1
+        self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_SECONDS, self.cut)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            super().data_received(data)
+            return
+        if self._refused:
+            return  # discarded until the agent ends or lingering does
+        self._buffer += data
+        if self._opening is not None:
+            return  # at most what was in flight when reading was paused
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > MAX_HEAD_BYTES:
+                self._relay.counts.refused += 1
+                self._refuse(431, "the header section is too large")
+            return
+        if end > MAX_HEAD_BYTES:
+            self._relay.counts.refused += 1
+            self._refuse(431, "the header section is too large")
+            return
+        self._read_head(end)
+
+    def _read_head(self, end: int) -> None:
+        relay = self._relay
+        try:
+            head = parse_relay_head(bytes(self._buffer[:end]))
+        except HeadRefused as refused:
+            relay.counts.refused += 1
+            self._refuse(400, str(refused))
+            return
+        if not relay._admits(head):
+            if head.authorization is None:
+                relay.counts.challenged += 1
+            else:
+                relay.counts.refused += 1
+            self._refuse(407, "this relay wants the password of its run")
+            return
+        del self._buffer[: end + 4]
+        self._stop_timer()
+        if self.transport is not None:
+            self.transport.pause_reading()
+        self._opening = asyncio.get_running_loop().create_task(self._open_door(head))
+
+    async def _open_door(self, head: RelayHead) -> None:
+        access = self._relay.access
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                _, door = await loop.create_connection(_Side, access.host, access.port)
+        except (OSError, TimeoutError):
+            self._relay.counts.door_unreachable += 1
+            self._refuse(503, "the door cannot be reached: Exeat is not running or restarting", code="draining")
+            return
+        if self.transport is None or self.transport.is_closing() or door.transport is None:
+            door.cut()
+            return
+        door.other, self.other = self, door
+        # Read now and not when the connection was accepted: the credential may have been renewed while we dialled.
+        authorization = encode_basic(access.account, access.token.reveal())
+        door.transport.write(for_the_door(head, authorization) + bytes(self._buffer))
+        self._buffer.clear()
+        self.transport.resume_reading()
+
+    def _refuse(self, status: int, detail: str, code: str | None = None) -> None:
+        """An answer that is readable, then the end of the connection."""
+        self._refused = True
+        self._stop_timer()
+        if self.transport is None:
+            return
+        self.transport.write(_refusal(status, detail, code))
+        with contextlib.suppress(OSError):
+            self.transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.cut)
+        with contextlib.suppress(RuntimeError):
+            self.transport.resume_reading()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._relay._open.discard(self)
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+        super().connection_lost(exc)
+
+
+_REASONS = {
+    400: b"Bad Request",
+    407: b"Proxy Authentication Required",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+
+
+def _refusal(status: int, detail: str, code: str | None) -> bytes:
+    """A problem document (RFC 9457). Nothing in it needs escaping: every text is a constant of this module."""
+    member = f', "code": "{code}"' if code else ""
+    body = f'{{"type": "about:blank", "status": {status}, "detail": "{detail}"{member}}}\n'.encode("ascii")
+    head = [
+        b"HTTP/1.1 %d %s" % (status, _REASONS[status]),
+        b"Content-Type: application/problem+json",
+        b"Content-Length: %d" % len(body),
+        b"Connection: close",
+    ]
+    if status == 407:
+        # RFC 9110 section 11.7.1: a 407 must carry a challenge.
+        head.append(b'Proxy-Authenticate: Basic realm="exeat run", charset="UTF-8"')
+    if code:
+        head.append(b"Exeat-Code: " + code.encode("ascii"))
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
