@@ -1,0 +1,138 @@
+"""Which variable makes which client use the proxy and trust its certificates: one table.
+
+Most variables *replace* a client's trust store, so they get the combined bundle: the public roots of certifi and our
+authority behind them. Node and Deno *add* to theirs, so they get our authority alone. A client that obeys none of these
+(stripe-python, hubspot, asana) needs code or a base URL.
+"""
+
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import quote
+
+import certifi
+
+
+class Value(StrEnum):
+    """What a variable is set to."""
+
+    PROXY = "proxy"
+    """The proxy's URL with account and password."""
+    COMBINED = "combined"
+    """File: public roots and our authority."""
+    AUTHORITY = "authority"
+    """File: our authority alone."""
+    EMPTY = "empty"
+    """Set to nothing, so that nothing inherited or configured elsewhere makes an exception."""
+    ONE = "one"
+    """The text `1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One row of the matrix."""
+
+    name: str
+    value: Value
+    serves: str
+
+
+MATRIX: tuple[Variable, ...] = (
+    Variable("HTTPS_PROXY", Value.PROXY, "nearly every client, for https"),
+    Variable("https_proxy", Value.PROXY, "curl, wget, git, Ruby: lower case first"),
+    Variable("HTTP_PROXY", Value.PROXY, "requests, httpx, Go, Node, for http"),
+    Variable("http_proxy", Value.PROXY, "curl reads only the lower case for http"),
+    Variable("ALL_PROXY", Value.PROXY, "curl, httpx: every other scheme"),
+    Variable("all_proxy", Value.PROXY, "curl, git"),
+    Variable("NO_PROXY", Value.EMPTY, "an exception would be a way around the gate"),
+    Variable("no_proxy", Value.EMPTY, "an exception would be a way around the gate"),
+    Variable("NODE_USE_ENV_PROXY", Value.ONE, "Node 24 and later read HTTPS_PROXY only with this"),
+    Variable(
+        "SSL_CERT_FILE",
+        Value.COMBINED,
+        "OpenSSL: urllib, httpx, openai, anthropic, mcp, slack_sdk, gh, uv, Go on Linux",
+    ),
+    Variable("REQUESTS_CA_BUNDLE", Value.COMBINED, "requests, google-auth, PyGithub, twilio, jira, pip"),
+    Variable("CURL_CA_BUNDLE", Value.COMBINED, "curl, requests"),
+    Variable("AWS_CA_BUNDLE", Value.COMBINED, "boto3, aws"),
+    Variable("GIT_SSL_CAINFO", Value.COMBINED, "git"),
+    Variable("npm_config_cafile", Value.COMBINED, "npm, pnpm"),
+    Variable("HTTPLIB2_CA_CERTS", Value.COMBINED, "httplib2: older Google clients (PySocks must be installed)"),
+    Variable("PIP_CERT", Value.COMBINED, "pip"),
+    Variable("CARGO_HTTP_CAINFO", Value.COMBINED, "cargo"),
+    Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", Value.COMBINED, "gRPC (HTTP/2 itself is refused, readably)"),
+    Variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", Value.COMBINED, "gcloud"),
+    Variable("NIX_SSL_CERT_FILE", Value.COMBINED, "programs built by Nix"),
+    Variable("NODE_EXTRA_CA_CERTS", Value.AUTHORITY, "Node: added to its own roots"),
+    Variable("DENO_CERT", Value.AUTHORITY, "Deno: added to its own roots"),
+)
+"""Ordered as printed by `exeat env`. Names are unique."""
+
+DROPPED: tuple[str, ...] = ("EXEAT_STATE", "SSL_CERT_DIR")
+"""Taken out of an agent's environment: a way to the operators' side, and roots that we did not choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFiles:
+    """Two PEM files a client can be pointed at. They hold certificates only, nothing secret."""
+
+    combined: Path
+    authority: Path
+
+
+def write_trust_files(directory: Path, authority_pem: str) -> TrustFiles:
+    """Both bundles are in the directory, replaced whole, readable by any user who can reach it."""
+    roots = Path(certifi.where()).read_text(encoding="ascii")
+    files = TrustFiles(directory / "ca-bundle.pem", directory / "ca.pem")
+    for path, text in (
+        (files.combined, f"{roots.rstrip()}\n\n# Exeat's authority\n{authority_pem}"),
+        (files.authority, authority_pem),
+    ):
+        # Written beside and renamed: a client never reads half a bundle, and a planted link is replaced, not followed.
+        handle, name = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="ascii") as out:
+            out.write(text)
+            os.fchmod(out.fileno(), 0o644)
+        Path(name).replace(path)
+    return files
+
+
+@contextmanager
+def private_trust_files(authority_pem: str) -> Iterator[TrustFiles]:
+    """Both bundles exist in a directory of this user's own until the block is left."""
+    with tempfile.TemporaryDirectory(prefix="exeat-run-") as directory:
+        yield write_trust_files(Path(directory), authority_pem)
+
+
+def proxy_url(host: str, port: int, account: str, password: str) -> str:
+    """The proxy's URL as clients read it: user and password percent-encoded (RFC 3986 section 3.2.1)."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{quote(account, safe='')}:{quote(password, safe='')}@{shown}:{port}"
+
+
+def variables(proxy: str, trust: TrustFiles) -> dict[str, str]:
+    """The whole matrix with its values, in the table's order."""
+    values = {
+        Value.PROXY: proxy,
+        Value.COMBINED: str(trust.combined),
+        Value.AUTHORITY: str(trust.authority),
+        Value.EMPTY: "",
+        Value.ONE: "1",
+    }
+    return {row.name: values[row.value] for row in MATRIX}
+
+
+def agent_environment(inherited: Mapping[str, str], set_by_us: Mapping[str, str]) -> dict[str, str]:
+    """An agent's environment: what it inherits, without what we drop, and then the matrix over it."""
+    kept = {name: value for name, value in inherited.items() if name not in DROPPED}
+    return kept | dict(set_by_us)
+
+
+def as_shell(assignments: Mapping[str, str]) -> str:
+    """`export` lines for a POSIX shell; every value is quoted."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in assignments.items())
