@@ -21,7 +21,7 @@ class Principal:
     credential: str
     """The credential's unique id (`jti`)."""
     epoch: int
-    """The revocation epoch in force when the credential was issued; a later revocation of any of its targets kills it."""
+    """The revocation epoch in force when the credential was issued; a later one of any of its targets kills it."""
     issued_at: int
     """Seconds since the Unix epoch, UTC."""
     expires_at: int

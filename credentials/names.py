@@ -1,0 +1,13 @@
+"""Names that may enter a token, a record or a terminal: one line of visible ASCII, bounded."""
+
+import re
+from typing import Final
+
+# No control characters, no bidirectional overrides, no quotes: a name is printed to terminals and logs (threats:
+# "log injection (CRLF, ANSI, right-to-left)"). 128 is twice the longest DNS label and room for an e-mail address.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+=-]{0,127}", re.ASCII)
+
+
+def is_name(value: object) -> bool:
+    """True for 1 to 128 characters of letters, digits and `._@:/+=-`, starting with a letter or digit."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
