@@ -175,7 +175,11 @@ class WouldRevoke:
     """What a revocation would stop. Nothing has been done."""
 
     epoch: int
+    """The epoch in force now; the revocation would take the next."""
     runs: int
+    """Runs that hold a live credential of the target."""
+    credentials: int
+    """Live credentials of the target, by the records of their issue."""
     in_flight: tuple[InFlightCall, ...]
 
 

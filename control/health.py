@@ -1,0 +1,64 @@
+"""`/healthz`, `/readyz`, `/metrics`: for orchestrators and scrapers, on their own listener. Nothing secret here."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+HEARTBEAT_SECONDS = 2.0
+"""A proxy loop that does not turn once in this time is hung. Orchestrators ask every 10 s and act on the third no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether calls can be let out now."""
+
+    ready: bool
+    why_not: str | None
+    policy: str
+    """Digest, or `none`: then every call is denied, readably."""
+    draining: bool
+    ledger_halted: str | None
+    unsafe: tuple[str, ...]
+
+
+def health_app(
+    readiness: Callable[[], Readiness], metrics: Callable[[], str], proxy_loop: asyncio.AbstractEventLoop
+) -> Starlette:
+    """The app. `readiness` and `metrics` may be called from any thread and do not block."""
+
+    async def healthz(_: Request) -> Response:
+        beat: asyncio.Future[None] = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_nothing(), proxy_loop))
+        try:
+            await asyncio.wait_for(beat, HEARTBEAT_SECONDS)
+        except TimeoutError:
+            return PlainTextResponse("the proxy's loop does not turn\n", 503)
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        now = readiness()
+        document = {
+            "ready": now.ready,
+            "why_not": now.why_not,
+            "policy": now.policy,
+            "draining": now.draining,
+            "ledger_halted": now.ledger_halted,
+            "unsafe": list(now.unsafe),
+        }
+        return Response(json.dumps(document) + "\n", 200 if now.ready else 503, media_type="application/json")
+
+    async def scrape(_: Request) -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)],
+    )
+
+
+async def _nothing() -> None:
+    """One turn of the loop."""

@@ -1,0 +1,132 @@
+"""What the operators' API accepts: strict, bounded models. Anything else is wrong use, with the place of the error."""
+
+import base64
+import binascii
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from control.operations import PolicyText, Provenance, TokenRequest, WrongUse
+from credentials.revocation import RevocationRefused, Target, TargetKind
+from credentials.secret import Secret, SecretRefused
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/+=-]*$")]
+Declared = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
+]
+"""One line for people: no control characters, no line or direction overrides (threats: log injection)."""
+MAX_POLICY_BYTES = 4 * 1024 * 1024
+"""A thousand times a long policy."""
+MAX_POLICY_FILES = 1000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class _File(_Strict):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\\]+$")]
+    content: str
+
+
+class _Provenance(_Strict):
+    commit: Declared | None = None
+    author: Declared | None = None
+    approver: Declared | None = None
+
+
+class PolicyRequest(_Strict):
+    """`POST /policy`."""
+
+    files: Annotated[list[_File], Field(min_length=1, max_length=MAX_POLICY_FILES)]
+    single: bool
+    provenance: _Provenance
+
+    def text(self) -> PolicyText:
+        """The files, decoded. Raises `WrongUse` when they are too large or lead out of their folder."""
+        files: list[tuple[str, bytes]] = []
+        total = 0
+        for file in self.files:
+            parts = file.name.split("/")
+            if "" in parts or "." in parts or ".." in parts:
+                raise WrongUse(f"a policy's file must lie in its folder: {file.name}")
+            try:
+                data = base64.b64decode(file.content, validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise WrongUse(f"{file.name} is not base64") from error
+            total += len(data)
+            files.append((file.name, data))
+        if total > MAX_POLICY_BYTES:
+            raise WrongUse(f"the policy has {total} bytes; at most {MAX_POLICY_BYTES} are taken")
+        return PolicyText(tuple(files), self.single)
+
+    def declared(self) -> Provenance:
+        """What the operator declares about the policy's origin."""
+        return Provenance(self.provenance.commit, self.provenance.author, self.provenance.approver)
+
+
+class SecretRequest(_Strict):
+    """`POST /secrets`."""
+
+    tenant: Name
+    name: Name
+    value: Annotated[str, StringConstraints(max_length=131_072)]
+
+    def secret(self) -> Secret:
+        """The value as a `Secret`. Raises `WrongUse` without quoting it."""
+        try:
+            return Secret(base64.b64decode(self.value, validate=True))
+        except SecretRefused as refused:
+            raise WrongUse(str(refused)) from None
+        except (binascii.Error, ValueError):
+            raise WrongUse("the secret is not base64") from None
+
+
+class SecretName(_Strict):
+    """`POST /secrets/remove`."""
+
+    tenant: Name
+    name: Name
+
+
+class TokenWanted(_Strict):
+    """`POST /tokens`."""
+
+    tenant: Name | None
+    account: Name | None
+    workflow: Name
+    run: Name | None
+    ttl_seconds: Annotated[int, Field(gt=0, le=86_400)] | None
+
+    def request(self) -> TokenRequest:
+        """As the operations take it."""
+        return TokenRequest(self.tenant, self.account, self.workflow, self.run, self.ttl_seconds)
+
+
+class RenewalWanted(_Strict):
+    """`POST /tokens/renew`."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
+
+
+class TargetNamed(_Strict):
+    """`POST /revocations/dry-run`."""
+
+    kind: Annotated[str, StringConstraints(max_length=16)]
+    tenant: Name | None
+    name: Name | None
+
+    def target(self) -> Target:
+        """The target. Raises `WrongUse` when a part is missing or superfluous."""
+        try:
+            return Target(TargetKind(self.kind), self.tenant, self.name)
+        except RevocationRefused as refused:
+            raise WrongUse(str(refused)) from refused
+        except ValueError as error:
+            raise WrongUse(f"unknown kind of target: {self.kind}") from error
+
+
+class OrderGiven(TargetNamed):
+    """`POST /revocations` and `POST /restorations`."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]

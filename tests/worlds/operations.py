@@ -1,0 +1,83 @@
+"""`Operations` in memory: remembers what was asked, answers or raises what the test says."""
+
+from dataclasses import dataclass, field
+
+from control.operations import (
+    Access,
+    LedgerStatus,
+    PolicyApplied,
+    PolicyText,
+    Provenance,
+    Restored,
+    Revoked,
+    SecretListed,
+    SecretSet,
+    Status,
+    TokenIssued,
+    TokenRequest,
+    WouldRevoke,
+)
+from credentials.actor import Actor
+from credentials.revocation import Target
+from credentials.secret import Secret
+
+STATUS = Status(
+    version="0", instance="i", state="/s", policy=None, tenants=("acme",), accounts=1, connections=2,
+    secrets_missing=(), epoch=3, revocations=(), ledger=LedgerStatus("log", 7, 0, 0.0, None), running=True, pid=1,
+    listening=("127.0.0.1:1",), health=None, draining=False, unsafe=(), in_flight=(),
+)  # fmt: skip
+TOKEN = TokenIssued(Secret("token-canary"), "acme", "agent", "w", "r_1", "k_1", 3, 100, 400)
+
+
+@dataclass
+class RecordingOperations:
+    """Every call is in `asked`; `fails` is raised by all of them when set."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+    actors: list[Actor] = field(default_factory=list)
+    fails: Exception | None = None
+
+    def as_actor(self, actor: Actor) -> "RecordingOperations":
+        self.actors.append(actor)
+        return self
+
+    def _asked[T](self, answer: T, *what: object) -> T:
+        self.asked.append(what)
+        if self.fails is not None:
+            raise self.fails
+        return answer
+
+    def status(self) -> Status:
+        return self._asked(STATUS, "status")
+
+    def access(self) -> Access:
+        return self._asked(Access("127.0.0.1", 8080, "PEM"), "access")
+
+    def apply_policy(self, text: PolicyText, provenance: Provenance) -> PolicyApplied:
+        return self._asked(
+            PolicyApplied("sha256:1", None, ("acme",), 1, 2, (), ("acme/k",), 5), "apply", text, provenance
+        )
+
+    def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:
+        return self._asked(SecretSet(tenant, name, 1, "thumb", ()), "set", tenant, name, secret)
+
+    def list_secrets(self) -> tuple[SecretListed, ...]:
+        return self._asked((SecretListed("acme", "k", 1, "thumb", "2026-01-01T00:00:00Z"),), "list")
+
+    def remove_secret(self, tenant: str, name: str) -> SecretListed:
+        return self._asked(SecretListed(tenant, name, 1, "thumb", "2026-01-01T00:00:00Z"), "remove", tenant, name)
+
+    def issue_token(self, request: TokenRequest) -> TokenIssued:
+        return self._asked(TOKEN, "issue", request)
+
+    def renew_token(self, token: Secret) -> TokenIssued:
+        return self._asked(TOKEN, "renew", token)
+
+    def would_revoke(self, target: Target) -> WouldRevoke:
+        return self._asked(WouldRevoke(3, 1, 2, ()), "would", target)
+
+    def revoke(self, target: Target, reason: str) -> Revoked:
+        return self._asked(Revoked(4, 9, 1, 1, 2, 300, ()), "revoke", target, reason)
+
+    def restore(self, target: Target, reason: str) -> Restored:
+        return self._asked(Restored(5, 10), "restore", target, reason)
