@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from credentials.actor import Actor
-from credentials.names import is_name
+from credentials.names import is_name, is_tenant
 from credentials.principal import Principal
 
 MAX_REASON_CHARS: Final = 500
@@ -54,7 +54,7 @@ class Target:
     def __post_init__(self) -> None:
         needs_tenant = self.kind is not TargetKind.ALL
         needs_name = self.kind in (TargetKind.ACCOUNT, TargetKind.CREDENTIAL)
-        if (self.tenant is not None) != needs_tenant or (needs_tenant and not is_name(self.tenant)):
+        if (self.tenant is not None) != needs_tenant or (needs_tenant and not is_tenant(self.tenant)):
             raise RevocationRefused(
                 f"a revocation of kind {self.kind} {'needs a' if needs_tenant else 'has no'} tenant"
             )

@@ -18,15 +18,14 @@ import secrets
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from threading import Lock
 from typing import Final, Never
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from credentials.names import is_name
+from credentials.names import is_name, is_tenant
 from credentials.principal import Principal
-from credentials.revocation import Revocations, lineage
+from credentials.revocation import lineage
 from credentials.secret import Secret
 from credentials.signing import SigningKey, encode_segment, thumbprint_of
 
@@ -35,7 +34,6 @@ __all__ = [
     "MAX_LIFETIME_SECONDS",
     "MAX_TOKEN_BYTES",
     "CredentialRejected",
-    "Identifier",
     "IssuedToken",
     "SigningKey",
     "TokenIssuer",
@@ -51,8 +49,6 @@ MAX_LIFETIME_SECONDS: Final = 86_400
 """No policy can ask for more: a credential is meant to live for minutes."""
 CLOCK_SKEW_SECONDS: Final = 30
 """Between hosts that share keys; two NTP-disciplined clocks differ by less than one second."""
-DEFAULT_CACHE_SIZE: Final = 10_000
-"""About 1 kB each. A credential that falls out costs one signature check (0.1 ms) at its next request."""
 _LAST_SECOND: Final = 253_402_300_799
 """9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
 
@@ -105,7 +101,9 @@ class TokenIssuer:
         `renews` is the id of the credential that this one continues; both share a lineage and are revoked together.
         Raises `ValueError` for names that a token may not carry or a lifetime outside 1 to `MAX_LIFETIME_SECONDS`.
         """
-        for name, value in (("tenant", tenant), ("account", account), ("workflow", workflow), ("run", run)):
+        if not is_tenant(tenant):
+            raise ValueError("the tenant is not a name of 1 to 64 letters, digits and ._-")
+        for name, value in (("account", account), ("workflow", workflow), ("run", run)):
             if not is_name(value):
                 raise ValueError(f"the {name} is not a name of 1 to 128 letters, digits and ._@:/+=-")
         if not 1 <= ttl_seconds <= MAX_LIFETIME_SECONDS:
@@ -174,8 +172,11 @@ class TokenVerifier:
             raise _invalid("the token's lifetime is out of bounds")
         if not_before < issued or not_before >= expires:
             raise _invalid("the token's times contradict each other")
+        tenant = _name(claims, "tenant")
+        if not is_tenant(tenant):
+            raise _invalid("the token's tenant is not a tenant's name")
         principal = Principal(
-            tenant=_name(claims, "tenant"),
+            tenant=tenant,
             account=_name(claims, "sub"),
             workflow=_name(claims, "workflow"),
             run=_name(claims, "run"),
@@ -190,58 +191,6 @@ class TokenVerifier:
         if now >= expires:
             raise CredentialRejected("credential_expired", "the token has expired", principal)
         return principal
-
-
-class Identifier:
-    """Knows who presents a token; remembers tokens that verified, by all of their bytes.
-
-    What is remembered is only that signature and claims are right. Expiry and revocation are judged anew each time.
-    """
-
-    def __init__(self, verifier: TokenVerifier, cache_size: int = DEFAULT_CACHE_SIZE) -> None:
-        self._verifier = verifier
-        self._cache_size = cache_size
-        self._verified: dict[str, Principal] = {}
-        self._lock = Lock()  # for the miss only: looking up is one atomic operation
-
-    def identify(self, token: str, revocations: Revocations, now: float) -> Principal:
-        """Who presents `token` at `now` (Unix seconds, UTC) under the newest `revocations`.
-
-        Raises `CredentialRejected`; the caller answers with its code and records it.
-        """
-        principal = self._verified.get(token)
-        if principal is None:
-            principal = self._verifier.verify(token, now)
-            self._remember(token, principal)
-        elif now >= principal.expires_at:
-            self._forget(token)
-            raise CredentialRejected("credential_expired", "the token has expired", principal)
-        if principal.epoch > revocations.epoch:
-            # Signed by us under an order that we do not know: our revocations were lost or rolled back. A credential
-            # must not outlive its revocation by that.
-            raise CredentialRejected("credential_invalid", "the token is newer than the known revocations", principal)
-        order = revocations.check(principal)
-        if order is not None:
-            raise CredentialRejected("credential_revoked", f"revoked at epoch {order.epoch}", principal)
-        return principal
-
-    def _remember(self, token: str, principal: Principal) -> None:
-        # Only what verified comes here, so nobody without valid tokens can push others out.
-        with self._lock:
-            if len(self._verified) >= self._cache_size:
-                self._verified.pop(next(iter(self._verified)), None)
-            self._verified[token] = principal
-
-    def _forget(self, token: str) -> None:
-        with self._lock:
-            self._verified.pop(token, None)
-
-    def __len__(self) -> int:
-        """How many verified tokens are remembered."""
-        return len(self._verified)
-
-    def __repr__(self) -> str:
-        return f"Identifier({len(self._verified)} remembered)"
 
 
 def _header_segment(kid: str) -> str:

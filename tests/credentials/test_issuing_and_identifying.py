@@ -7,12 +7,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from credentials.actor import SYSTEM
+from credentials.identifier import Identifier
 from credentials.keyfile import KeyFileRefused
 from credentials.revocation import Revocations, Target, TargetKind, lineage
 from credentials.tokens import (
     MAX_LIFETIME_SECONDS,
     CredentialRejected,
-    Identifier,
     IssuedToken,
     SigningKey,
     TokenIssuer,
