@@ -1,0 +1,18 @@
+"""The guards, in the order in which their objections are told. A new guard is one file and one line here.
+
+The order never changes whether a call is allowed: one denial denies, and no denial and one permission allow.
+"""
+
+from typing import Final
+
+from rules.guards import account_known, allow_rules, deny_rules, destination_known, policy_active, target_normal
+from rules.guards.verdict import Guard
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    policy_active.GUARD,
+    account_known.GUARD,
+    destination_known.GUARD,
+    target_normal.GUARD,
+    deny_rules.GUARD,
+    allow_rules.GUARD,
+)

@@ -1,0 +1,1 @@
+"""The policy: YAML in, one frozen `PolicySet` out, identified by the digest of its bundle."""

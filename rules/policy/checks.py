@@ -1,0 +1,201 @@
+"""What must hold between the parts of one tenant's policy, beyond the schema of each part."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from rules.policy import values
+from rules.policy.hosts import literal_address
+from rules.policy.matcher import ANY, Matcher, Rule
+from rules.policy.models import AccountDocument, ConnectionDocument, RuleDocument, TenantDocument
+from rules.policy.reading import Location
+from rules.policy.templates import parse_template
+
+MAX_TTL_SECONDS: Final = 24 * 3600
+"""No agent's credential lives longer, whatever a policy says."""
+DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong, or probably not meant, at a place of the document."""
+
+    location: Location
+    message: str
+    fix: str
+    fatal: bool = True
+    at_key: bool = False
+
+
+def check(document: TenantDocument, declared: Iterable[str] = ()) -> Iterator[Finding]:
+    """Every finding in a tenant's policy.
+
+    `declared` names connections that are written but could not be read, so that one mistake is not reported as many.
+    """
+    names = tuple(sorted({*document.connections, *declared}))
+    yield from _credentials(document)
+    yield from _connections(document)
+    used: set[str] = set()
+    for name, account in document.accounts.items():
+        yield from _limits(name, account, names)
+        yield from _rules(name, account, names)
+        yield from _currencies(name, account, document)
+        used.update(rule.allow.connection for rule in account.rules if rule.allow is not None)
+    if ANY not in used:
+        for name in document.connections:
+            if name not in used:
+                yield Finding(
+                    ("connections", name),
+                    "no rule allows a call on this connection",
+                    "remove it or allow some",
+                    False,
+                    True,
+                )
+
+
+def _credentials(document: TenantDocument) -> Iterator[Finding]:
+    credentials = document.credentials
+    if credentials.max_ttl > MAX_TTL_SECONDS:
+        yield Finding(("credentials", "max_ttl"), "max_ttl: longer than a credential may live", "write at most 24h")
+    if credentials.ttl > credentials.max_ttl:
+        fix = f"write ttl: {values.write_duration(credentials.max_ttl)} or less, or raise max_ttl"
+        yield Finding(("credentials", "ttl"), "ttl: longer than max_ttl", fix)
+
+
+def destination(connection: ConnectionDocument) -> tuple[str, str, int]:
+    """Scheme, host and port that a connection stands for."""
+    return connection.scheme, connection.host, connection.port or DEFAULT_PORTS[connection.scheme]
+
+
+def _connections(document: TenantDocument) -> Iterator[Finding]:
+    taken: dict[tuple[str, str, int], str] = {}
+    for name, connection in document.connections.items():
+        at = ("connections", name)
+        scheme, host, port = destination(connection)
+        first = taken.setdefault((scheme, host, port), name)
+        if first != name:
+            # A call is told apart by its destination only; two connections to one would make the secret a guess.
+            yield Finding(
+                (*at, "host"), f"{scheme}://{host}:{port} is connection {first} already", "remove one of them"
+            )
+        if scheme == "http":
+            if not connection.unsafe_plaintext:
+                yield Finding(
+                    (*at, "scheme"),
+                    "http sends the call and its secret readable",
+                    "use https, or add unsafe_plaintext: true if the network is trusted with them",
+                )
+            if connection.ca is not None:
+                yield Finding((*at, "ca"), "ca: http has no certificate to verify", "remove ca, or use https")
+        elif connection.unsafe_plaintext:
+            yield Finding((*at, "unsafe_plaintext"), "unsafe_plaintext: the scheme is https", "remove it")
+        if connection.present is not None and connection.secret is None:
+            yield Finding((*at, "present"), "present: there is no secret to present", "add secret: NAME, or remove it")
+        if connection.dial is not None and connection.networks is not None:
+            yield Finding((*at, "networks"), "networks: means nothing beside dial", "remove networks or dial")
+        address = literal_address(host)
+        if address is not None and connection.dial is None and not address.is_global:
+            inside = any(address in network for network in connection.networks or ())
+            if not inside:
+                yield Finding((*at, "host"), f"host: {address} is a private address", f"add networks: [{address}]")
+
+
+def _limits(name: str, account: AccountDocument, connections: tuple[str, ...]) -> Iterator[Finding]:
+    at: Location = ("accounts", name, "limits")
+    rates: dict[tuple[str, str], int] = {}
+    for index, rate in enumerate(account.limits.rate):
+        here = (*at, "rate", index)
+        if rate.connection != ANY and rate.connection not in connections:
+            message = f"connection: {rate.connection} is not declared"
+            yield Finding((*here, "connection"), message, values.suggest(rate.connection, connections))
+        if rates.setdefault((rate.connection, rate.per), index) != index:
+            yield Finding(here, f"a second rate per {rate.per} for {rate.connection}", "keep one of them")
+    currencies: dict[str, int] = {}
+    for index, spend in enumerate(account.limits.spend):
+        if currencies.setdefault(spend.max.currency, index) != index:
+            yield Finding((*at, "spend", index), f"a second limit per day in {spend.max.currency}", "keep one of them")
+
+
+def _currencies(name: str, account: AccountDocument, document: TenantDocument) -> Iterator[Finding]:
+    """A spend limit that cannot count a call's price is no limit for it."""
+    limited = tuple(sorted({spend.max.currency for spend in account.limits.spend}))
+    if not limited:
+        return
+    allowed = {rule.allow.connection for rule in account.rules if rule.allow is not None}
+    for connection_name, connection in document.connections.items():
+        price = connection.price
+        if price is None or price.micros == 0 or price.currency in limited:
+            continue
+        if connection_name in allowed or ANY in allowed:
+            yield Finding(
+                ("accounts", name, "limits", "spend"),
+                f"calls on {connection_name} cost {price.currency}, which no spend limit of {name} counts",
+                f"add {{meter: price, max: 5 {price.currency}, per: day}}, or price {connection_name} in {limited[0]}",
+            )
+
+
+def _rules(name: str, account: AccountDocument, connections: tuple[str, ...]) -> Iterator[Finding]:
+    at: Location = ("accounts", name, "rules")
+    ids: dict[str, int] = {}
+    for index, rule in enumerate(account.rules):
+        here = (*at, index)
+        if ids.setdefault(rule.id, index) != index:
+            yield Finding((*here, "id"), f"id: {rule.id} is taken by rule {ids[rule.id] + 1}", "rename one of them")
+        if (rule.allow is None) == (rule.deny is None):
+            yield Finding(here, f"{rule.id} must either allow or deny", "write one of allow: and deny:")
+            continue
+        verb, target = ("allow", rule.allow) if rule.allow is not None else ("deny", rule.deny)
+        if target is not None and target.connection != ANY and target.connection not in connections:
+            yield Finding(
+                (*here, verb, "connection"),
+                f"connection: {target.connection} is not declared",
+                values.suggest(target.connection, connections),
+            )
+    yield from _unmatchable(name, account)
+
+
+def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
+    at: Location = ("accounts", name)
+    allow = compiled_rules(account.rules, allow=True)
+    if not allow:
+        yield Finding(at, f"{name} has no allow rule: every call is denied", "allow what it needs", False, True)
+        return
+    deny = Matcher(compiled_rules(account.rules, allow=False))
+    seen: dict[tuple[object, ...], str] = {}
+    for rule in (*deny.rules, *allow):
+        # Templates that differ only in their parameters' names are one.
+        same = (rule in allow, rule.connection, rule.methods, rule.template.segments, rule.template.rest)
+        first = seen.setdefault(same, rule.id)
+        if first != rule.id:
+            here = (*at, "rules", rule.position)
+            yield Finding(here, f"{rule.id} says the same as {first}", "remove one of them", False)
+    for rule in allow:
+        over = deny.covering(rule)
+        if over is not None:
+            yield Finding(
+                (*at, "rules", rule.position),
+                f"{rule.id} can never allow a call: {over.id} denies all of them",
+                f"narrow {over.id}, or remove {rule.id}",
+                fatal=False,
+            )
+
+
+def compiled_rules(rules: Iterable[RuleDocument], *, allow: bool) -> tuple[Rule, ...]:
+    """The allow or the deny rules, compiled, with their positions in the whole list."""
+    found: list[Rule] = []
+    for position, rule in enumerate(rules):
+        target = rule.allow if allow else rule.deny
+        if target is not None:
+            found.append(
+                Rule(
+                    rule.id,
+                    target.connection,
+                    None if target.methods is None else frozenset(target.methods),
+                    parse_template(target.path),
+                    position,
+                )
+            )
+    return tuple(found)
+
+
+__all__ = ["DEFAULT_PORTS", "MAX_TTL_SECONDS", "Finding", "check", "compiled_rules", "destination"]

@@ -1,0 +1,299 @@
+"""The policy as calls are judged by it: frozen, indexed, and identified by the digest of its bundle.
+
+The bundle is the whole policy as canonical JSON (RFC 8785), authorities' certificates included. What is stored, sent to
+another node or named in a record is the bundle or its digest; YAML is only how people write one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from credentials.binding import Binding
+from credentials.presentation import Bearer
+from rules.limits.gcra import interval_us
+from rules.policy import values
+from rules.policy.addresses import parse_dial
+from rules.policy.checks import check, compiled_rules, destination
+from rules.policy.matcher import ANY, Matcher
+from rules.policy.models import AccountDocument, ConnectionDocument, TenantDocument
+from rules.policy.source import PolicyError, PolicyInvalid, PolicySource
+
+PERIODS_US: Final = MappingProxyType(
+    {"second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
+)
+_BUNDLE_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A tenant's link to one destination."""
+
+    tenant: str
+    name: str
+    scheme: str
+    host: str
+    port: int
+    binding: Binding | None
+    """Which secret is attached, and how; None: none is."""
+    dial: tuple[str, int] | None
+    """Literal address and port to dial in place of what DNS says."""
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    """Private networks that the host's addresses may lie in."""
+    ca_pem: str | None
+    """The authorities that the host is verified against instead of the public ones."""
+    price_micros: int
+    """What one call costs; 0 when it is free."""
+    currency: str | None
+    unsafe_plaintext: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Who answers for an account."""
+
+    accountable: str
+    system: str
+    risk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate limit of an account on one connection, or on all of them together."""
+
+    connection: str
+    """A connection's name, or `*`."""
+    max: int
+    per: str
+    interval_us: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """A limit on what an account's calls cost together in one day."""
+
+    max_micros: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an account may use."""
+
+    concurrency: int | None
+    rates: tuple[Rate, ...]
+    spends: tuple[Spend, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A service account."""
+
+    tenant: str
+    name: str
+    owners: Owners
+    stage: str
+    max_ttl_seconds: int
+    default_ttl_seconds: int
+    allow: Matcher
+    deny: Matcher
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPolicy:
+    """One tenant's part of the active policy."""
+
+    tenant: str
+    digest: str
+    """Of the whole set."""
+    timezone: ZoneInfo
+    roles: Mapping[str, tuple[str, ...]]
+    accounts: Mapping[str, Account]
+    connections: Mapping[str, Connection]
+    _destinations: Mapping[tuple[str, str, int], Connection] = field(repr=False, compare=False)
+
+    def connection_for(self, scheme: str, host: str, port: int) -> Connection | None:
+        """The connection that a normalised destination belongs to; None when it belongs to none."""
+        return self._destinations.get((scheme, host, port))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Everything that is applied as one."""
+
+    digest: str
+    """`sha256:` and 64 hex digits over `bundle`."""
+    tenants: Mapping[str, TenantPolicy]
+    bundle: bytes
+
+    @classmethod
+    def from_bundle(cls, bundle: bytes) -> "PolicySet":
+        """The policy whose bundle this is, with the same bytes, digest and decisions.
+
+        Raises PolicyInvalid when the bytes are no canonical bundle, or hold what this version refuses; the caller must
+        not go on with another policy in its place.
+        """
+        try:
+            data = json.loads(bundle.decode("utf-8"), parse_float=_refuse, parse_constant=_refuse)
+            canonical = canonical_json(data) == bundle
+        except (ValueError, RecursionError) as error:
+            raise _bundle_invalid("not a bundle", "apply the policy again") from error
+        match data:
+            case {"bundle": version, "tenants": list(texts), "authorities": dict(authorities), **rest}:
+                if version != _BUNDLE_VERSION or rest or not canonical:
+                    raise _bundle_invalid("not a canonical bundle of this version", "apply the policy again")
+            case _:
+                raise _bundle_invalid("not a bundle", "apply the policy again")
+        documents: list[TenantDocument] = []
+        for text in texts:
+            try:
+                document = TenantDocument.model_validate(text)
+            except ValidationError as error:
+                raise _bundle_invalid("a tenant's policy is not valid in this version", "apply it again") from error
+            fatal = next((finding for finding in check(document) if finding.fatal), None)
+            if fatal is not None:
+                raise _bundle_invalid(f"{document.tenant}: {fatal.message}", fatal.fix)
+            documents.append(document)
+        if [d.tenant for d in documents] != sorted({d.tenant for d in documents}):
+            raise _bundle_invalid("tenants are not in order, or stand twice", "apply the policy again")
+        _check_authorities(documents, authorities)
+        return _compile(tuple(documents), authorities, bundle)
+
+
+def compile_policy(source: PolicySource) -> PolicySet:
+    """The policy that a source says. Never fails for a source that `load_policy` returned."""
+    data = {
+        "bundle": _BUNDLE_VERSION,
+        "tenants": [document.model_dump(mode="json", exclude_none=True) for document in source.documents],
+        "authorities": {tenant: dict(of_tenant) for tenant, of_tenant in source.authorities.items()},
+    }
+    return _compile(source.documents, source.authorities, canonical_json(data))
+
+
+def canonical_json(data: object) -> bytes:
+    """RFC 8785 for what a policy contains: text, whole numbers, booleans; keys are ASCII, so code points order them."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def _compile(
+    documents: tuple[TenantDocument, ...], authorities: Mapping[str, Mapping[str, str]], bundle: bytes
+) -> PolicySet:
+    digest = f"sha256:{hashlib.sha256(bundle).hexdigest()}"
+    tenants = {
+        document.tenant: _tenant(document, authorities.get(document.tenant, {}), digest) for document in documents
+    }
+    return PolicySet(digest, MappingProxyType(tenants), bundle)
+
+
+def _tenant(document: TenantDocument, authorities: Mapping[str, str], digest: str) -> TenantPolicy:
+    connections = {
+        name: _connection(document.tenant, name, connection, authorities.get(name))
+        for name, connection in document.connections.items()
+    }
+    return TenantPolicy(
+        tenant=document.tenant,
+        digest=digest,
+        timezone=values.zone(document.timezone),
+        roles=MappingProxyType({role: tuple(people) for role, people in document.roles.items()}),
+        accounts=MappingProxyType(
+            {name: _account(document, name, account) for name, account in document.accounts.items()}
+        ),
+        connections=MappingProxyType(connections),
+        _destinations=MappingProxyType({(c.scheme, c.host, c.port): c for c in connections.values()}),
+    )
+
+
+def _connection(tenant: str, name: str, document: ConnectionDocument, ca_pem: str | None) -> Connection:
+    scheme, host, port = destination(document)
+    binding = None
+    if document.secret is not None:
+        binding = Binding(tenant, name, scheme, host, port, document.secret, document.present or Bearer())
+    dial = None
+    if document.dial is not None:
+        address, dial_port = parse_dial(document.dial)
+        dial = (str(address), dial_port or port)
+    return Connection(
+        tenant=tenant,
+        name=name,
+        scheme=scheme,
+        host=host,
+        port=port,
+        binding=binding,
+        dial=dial,
+        networks=tuple(document.networks or ()),
+        ca_pem=ca_pem,
+        price_micros=0 if document.price is None else document.price.micros,
+        currency=None if document.price is None else document.price.currency,
+        unsafe_plaintext=document.unsafe_plaintext,
+    )
+
+
+def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Account:
+    return Account(
+        tenant=tenant.tenant,
+        name=name,
+        owners=Owners(document.owners.accountable, document.owners.system, document.owners.risk),
+        stage=document.stage,
+        max_ttl_seconds=tenant.credentials.max_ttl,
+        default_ttl_seconds=tenant.credentials.ttl,
+        allow=Matcher(compiled_rules(document.rules, allow=True)),
+        deny=Matcher(compiled_rules(document.rules, allow=False)),
+        limits=Limits(
+            concurrency=document.limits.concurrency,
+            rates=tuple(
+                Rate(
+                    connection=rate.connection,
+                    max=rate.max,
+                    per=rate.per,
+                    interval_us=interval_us(rate.max, PERIODS_US[rate.per]),
+                    burst=rate.max if rate.burst is None else rate.burst,
+                )
+                for rate in document.limits.rate
+            ),
+            spends=tuple(Spend(spend.max.micros, spend.max.currency) for spend in document.limits.spend),
+        ),
+    )
+
+
+def _check_authorities(documents: list[TenantDocument], authorities: dict[str, object]) -> None:
+    """Every connection that names an authority has its certificates, and none is left over."""
+    named = {(d.tenant, name) for d in documents for name, c in d.connections.items() if c.ca is not None}
+    held: set[tuple[str, str]] = set()
+    for tenant, of_tenant in authorities.items():
+        if not isinstance(of_tenant, dict) or not of_tenant or not all(isinstance(v, str) for v in of_tenant.values()):
+            raise _bundle_invalid("authorities are not certificates by connection", "apply the policy again")
+        held.update((tenant, name) for name in of_tenant)
+    if named != held:
+        raise _bundle_invalid("authorities do not fit the connections that name one", "apply the policy again")
+
+
+def _bundle_invalid(message: str, fix: str) -> PolicyInvalid:
+    return PolicyInvalid((PolicyError("bundle", 1, 1, message, fix),))
+
+
+def _refuse(text: str) -> object:
+    raise ValueError(f"not a whole number: {text}")
+
+
+__all__ = [
+    "ANY",
+    "PERIODS_US",
+    "Account",
+    "Connection",
+    "Limits",
+    "Owners",
+    "PolicySet",
+    "Rate",
+    "Spend",
+    "TenantPolicy",
+    "canonical_json",
+    "compile_policy",
+]

@@ -1,0 +1,256 @@
+"""A file or a folder of YAML becomes a `PolicySource`, or every error in it at once."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import ValidationError
+
+from rules.policy.checks import check
+from rules.policy.explain import explain
+from rules.policy.invalid import ValueInvalid
+from rules.policy.models import TenantDocument
+from rules.policy.reading import MAX_FILE_BYTES, Location, Place, Reading, read
+from rules.policy.source import PolicyError, PolicyFile, PolicyInvalid, PolicySource, PolicyWarning
+
+MAX_FILES: Final = 5_000
+MAX_TOTAL_BYTES: Final = 256 * 1024 * 1024
+MAX_AUTHORITY_BYTES: Final = 256 * 1024
+"""About a hundred certificates."""
+_SUFFIXES: Final = (".yaml", ".yml")
+
+type _Kept = dict[str, list[int]]
+"""Account to the positions, as written, of the rules that were left in."""
+
+
+def load_policy(path: Path) -> PolicySource:
+    """The policy in a file, or in every `*.yaml` and `*.yml` directly in a folder, one tenant a file.
+
+    Raises PolicyInvalid with every error found; the caller must keep the policy it has. Nothing else is raised for
+    anything that a file can contain.
+    """
+    loading = _Loading(path if path.is_dir() else path.parent)
+    for file in loading.listed(path):
+        loading.take(file)
+    return loading.result()
+
+
+def parse_policy(texts: dict[str, bytes]) -> PolicySource:
+    """As `load_policy`, for files that are in memory, by name. Files that they refer to count as missing."""
+    loading = _Loading(None)
+    for name, raw in sorted(texts.items()):
+        loading.parse(name, raw)
+    return loading.result()
+
+
+@dataclass(slots=True)
+class _Loading:
+    folder: Path | None
+    errors: list[PolicyError] = field(default_factory=list)
+    warnings: list[PolicyWarning] = field(default_factory=list)
+    documents: dict[str, TenantDocument] = field(default_factory=dict)
+    tenants: dict[str, str] = field(default_factory=dict)
+    """Tenant to the file that declares it, also when the rest of that file is invalid."""
+    authorities: dict[str, dict[str, str]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+
+    def listed(self, path: Path) -> list[Path]:
+        """The policy files to read, by name."""
+        try:
+            if not path.is_dir():
+                return [path]
+            found = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES and not p.name.startswith("."))
+        except OSError as error:
+            self._file_error(path.name, f"cannot be read: {error.strerror}", "check the path and its permissions")
+            return []
+        if not found:
+            self._file_error(path.name or str(path), "no policy in this folder", "put a file ending in .yaml there")
+        if len(found) > MAX_FILES:
+            self._file_error(path.name, f"more than {MAX_FILES} files", "apply fewer tenants at once")
+            return []
+        return found
+
+    def take(self, file: Path) -> None:
+        """Reads one policy file."""
+        raw = self._bytes(file, file.name, MAX_FILE_BYTES + 1)
+        if raw is not None:
+            self.parse(file.name, raw)
+
+    def parse(self, name: str, raw: bytes) -> None:
+        """Validates one policy file's bytes."""
+        self.files[name] = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        reading, errors = read(raw, name)
+        self.errors.extend(errors)
+        if reading is None:
+            return
+        document, kept = self._validate(reading)
+        self._one_file_a_tenant(reading)
+        if document is None:
+            return
+        declared = reading.data.get("connections")
+        for finding in check(document, declared if isinstance(declared, dict) else ()):
+            location = _as_written(finding.location, kept)
+            place = (reading.key if finding.at_key else reading.value)(location)
+            kind = PolicyError if finding.fatal else PolicyWarning
+            found = kind(name, place.line, place.column, finding.message, finding.fix)
+            if isinstance(found, PolicyError):
+                self.errors.append(found)
+            else:
+                self.warnings.append(found)
+        self._authorities(document, reading)
+        self.documents[document.tenant] = document
+
+    def result(self) -> PolicySource:
+        """The policy, once all files are taken; PolicyInvalid when any has an error."""
+        if self.errors:
+            raise PolicyInvalid(tuple(sorted(set(self.errors))))
+        return PolicySource(
+            documents=tuple(self.documents[tenant] for tenant in sorted(self.documents)),
+            authorities=self.authorities,
+            files=tuple(PolicyFile(name, digest) for name, digest in sorted(self.files.items())),
+            warnings=tuple(sorted(self.warnings)),
+        )
+
+    def _validate(self, reading: Reading) -> tuple[TenantDocument | None, _Kept]:
+        """The document. What is invalid in it is reported and left out, so that the rest is checked too."""
+        try:
+            return TenantDocument.model_validate(reading.data), {}
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        self.errors.extend(explain(detail, reading) for detail in found)
+        pruned, kept = _without(reading.data, [tuple(detail["loc"]) for detail in found])
+        try:
+            return TenantDocument.model_validate(pruned), kept
+        except ValidationError:
+            return None, {}
+
+    def _one_file_a_tenant(self, reading: Reading) -> None:
+        tenant = reading.data.get("tenant")
+        if not isinstance(tenant, str):
+            return
+        first = self.tenants.setdefault(tenant, reading.file)
+        if first != reading.file:
+            place = reading.value(("tenant",))
+            fix = "one tenant has one file: merge them, or rename one"
+            self.errors.append(reading.error(place, f"tenant: the same tenant as in {first}", fix))
+
+    def _authorities(self, document: TenantDocument, reading: Reading) -> None:
+        for name, connection in document.connections.items():
+            if connection.ca is None:
+                continue
+            place = reading.value(("connections", name, "ca"))
+            try:
+                pem = self._authority(connection.ca)
+            except ValueInvalid as error:
+                self.errors.append(reading.error(place, f"ca: {error.message}", error.fix))
+            else:
+                self.authorities.setdefault(document.tenant, {})[name] = pem
+
+    def _authority(self, name: str) -> str:
+        if self.folder is None:
+            raise ValueInvalid("the file is missing", "put the PEM file beside the policy")
+        try:
+            file = (self.folder / name).resolve()
+            if not file.is_relative_to(self.folder.resolve()):
+                raise ValueInvalid("the file lies outside the policy's folder", "copy it there")
+            if not file.is_file():
+                raise ValueInvalid("the file is missing", "put the PEM file beside the policy")
+            with file.open("rb") as stream:
+                raw = stream.read(MAX_AUTHORITY_BYTES + 1)
+        except OSError as error:
+            raise ValueInvalid(f"cannot be read: {error.strerror}", "check the file's permissions") from None
+        if len(raw) > MAX_AUTHORITY_BYTES:
+            raise ValueInvalid(f"larger than {MAX_AUTHORITY_BYTES} bytes", "keep the authorities that are needed")
+        self.files[name] = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        return parse_authority(raw)
+
+    def _bytes(self, file: Path, name: str, limit: int) -> bytes | None:
+        try:
+            if not file.exists():
+                self._file_error(name, "there is no such file or folder", "check the path, or start with `exeat init`")
+                return None
+            if not file.is_file():
+                # A FIFO or a device would hang the reader or never end.
+                self._file_error(name, "not a regular file", "replace it by a plain file")
+                return None
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as stream:
+                raw = stream.read(limit)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a path"
+            self._file_error(name, f"cannot be read: {reason}", "check the file's permissions")
+            return None
+        self.total += len(raw)
+        if self.total > MAX_TOTAL_BYTES:
+            self._file_error(name, f"more than {MAX_TOTAL_BYTES} bytes in all", "apply fewer tenants at once")
+            return None
+        return raw
+
+    def _file_error(self, name: str, message: str, fix: str) -> None:
+        start = Place(1, 1)
+        self.errors.append(PolicyError(name, start.line, start.column, message, fix))
+
+
+def parse_authority(raw: bytes) -> str:
+    """The certificates in a PEM file and nothing else of it, in their one canonical form; ValueInvalid without any."""
+    if b"PRIVATE KEY" in raw:
+        raise ValueInvalid("the file holds a private key", "keep the certificate only, and treat the key as disclosed")
+    try:
+        certificates = x509.load_pem_x509_certificates(raw)
+    except ValueError:
+        raise ValueInvalid(
+            "no PEM certificate in the file", "export the authority as PEM (BEGIN CERTIFICATE)"
+        ) from None
+    return "".join(c.public_bytes(Encoding.PEM).decode("ascii") for c in certificates)
+
+
+def _without(data: dict[str, object], locations: list[Location]) -> tuple[dict[str, object], _Kept]:
+    """The data without the connections, rules, accounts and sections that the locations lie in."""
+    rules: dict[str, set[int]] = {}
+    entries: set[tuple[str, str]] = set()
+    sections: set[str] = set()
+    for location in locations:
+        match location:
+            case ("accounts", str(account), "rules", int(index), *_):
+                rules.setdefault(account, set()).add(index)
+            case ("connections" | "accounts" as section, str(name), *_):
+                entries.add((section, name))
+            case (str(section), *_):
+                sections.add(section)
+            case _:
+                pass
+    pruned: dict[str, object] = {}
+    kept: _Kept = {}
+    for section, value in data.items():
+        if section in sections:
+            continue
+        if section not in ("connections", "accounts") or not isinstance(value, dict):
+            pruned[section] = value
+            continue
+        left = {name: entry for name, entry in value.items() if (section, name) not in entries}
+        if section == "accounts":
+            for account in rules.keys() & left.keys():
+                left[account], kept[account] = _without_rules(left[account], rules[account])
+        pruned[section] = left
+    return pruned, kept
+
+
+def _without_rules(entry: object, indices: set[int]) -> tuple[object, list[int]]:
+    written = entry.get("rules") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(written, list):
+        return entry, []
+    kept = [index for index in range(len(written)) if index not in indices]
+    return {**entry, "rules": [written[index] for index in kept]}, kept
+
+
+def _as_written(location: Location, kept: _Kept) -> Location:
+    match location:
+        case ("accounts", str(account), "rules", int(index), *rest) if account in kept:
+            return ("accounts", account, "rules", kept[account][index], *rest)
+        case _:
+            return location

@@ -1,0 +1,240 @@
+"""The policy's schema. pydantic stays here, at the edge: `compile` turns a document into frozen dataclasses.
+
+Every model refuses unknown keys and converts nothing by itself. A dumped document (`model_dump(mode="json")`) is again
+a valid document with the same meaning; that is how a policy is stored.
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic.json_schema import WithJsonSchema
+
+from rules.policy import values
+from rules.policy.addresses import parse_dial, parse_network
+from rules.policy.hosts import normalise_host
+from rules.policy.invalid import ValueInvalid
+from rules.policy.matcher import ANY
+from rules.policy.templates import parse_template
+
+
+def _text(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": list(examples)})
+
+
+def _check_connection(value: str) -> str:
+    return value if value == ANY else values.check_name(value)
+
+
+def _check_path(value: str) -> str:
+    return parse_template(value).text
+
+
+def _check_dial(value: object) -> str:
+    address, port = parse_dial(value)
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return host if port is None else f"{host}:{port}"
+
+
+def _check_authority(value: str) -> str:
+    parts = value.split("/")
+    if value.startswith("/") or "\\" in value or "\0" in value or not all(parts) or ".." in parts:
+        raise ValueInvalid(
+            "not a file beside the policy", "put the PEM file into the policy's folder and name it from there"
+        )
+    return value
+
+
+def _deny_everything(value: object) -> object:
+    return {"connection": ANY} if value == ANY else value
+
+
+def _refuse_tools(value: object) -> object:
+    if isinstance(value, str | list):
+        raise ValueInvalid(
+            "a rule allows by connection, methods and path",
+            "write allow: {connection: NAME, methods: [GET], path: /api/**}",
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(values.check_name), _text(values.NAME, "support-agent")]
+ConnectionOrAny = Annotated[str, AfterValidator(_check_connection), _text(rf"(?:\*|{values.NAME})", "tickets", "*")]
+SecretName = Annotated[str, AfterValidator(values.check_secret_name), _text(values.REFERENCE, "zendesk/prod")]
+Email = Annotated[str, AfterValidator(values.check_email), _text(values.EMAIL, "ana@acme.example")]
+Host = Annotated[str, AfterValidator(normalise_host), Field(examples=["api.example.com"])]
+Method = Annotated[
+    str, AfterValidator(values.check_method), WithJsonSchema({"type": "string", "enum": list(values.METHODS)})
+]
+Path = Annotated[str, AfterValidator(_check_path), Field(max_length=2048, examples=["/api/v2/tickets/{id}", "/v1/**"])]
+Zone = Annotated[str, AfterValidator(values.check_timezone), Field(examples=["Europe/Berlin"])]
+Authority = Annotated[str, AfterValidator(_check_authority), Field(max_length=255, examples=["corp-ca.pem"])]
+Dial = Annotated[
+    str,
+    PlainValidator(_check_dial),
+    WithJsonSchema({"type": "string", "examples": ["10.1.2.3", "127.0.0.1:9443", "[fd12::1]:8443"]}),
+]
+Network = Annotated[
+    IPv4Network | IPv6Network,
+    PlainValidator(parse_network),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["10.1.0.0/16"]}),
+]
+Money = Annotated[
+    values.Money,
+    PlainValidator(values.parse_money),
+    PlainSerializer(str, return_type=str),
+    _text(values.MONEY, "0.002 USD"),
+]
+Duration = Annotated[
+    int,
+    PlainValidator(values.parse_duration),
+    PlainSerializer(values.write_duration, return_type=str),
+    _text(values.DURATION, "5m"),
+]
+Present = Annotated[
+    Any,  # a `Presentation`: pydantic cannot check a Protocol, and need not
+    PlainValidator(values.parse_present),
+    PlainSerializer(values.write_present, return_type=Any),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"const": "bearer", "description": "`Authorization: Bearer SECRET`"},
+                {
+                    "type": "object",
+                    "description": "`Authorization: Basic`, with this user and the secret as the password",
+                    "properties": {"basic": {"type": "string"}},
+                    "required": ["basic"],
+                    "additionalProperties": False,
+                },
+                {
+                    "type": "object",
+                    "description": "The secret, behind an optional prefix, in a header field of this name",
+                    "properties": {"header": {"type": "string"}, "prefix": {"type": "string"}},
+                    "required": ["header"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class CredentialsDocument(_Document):
+    """How long the credentials of a tenant's agents live."""
+
+    ttl: Duration = Field(default=300, description="Lifetime of a credential when none is asked for.")
+    max_ttl: Duration = Field(default=3600, description="The longest lifetime that may be asked for; at most 24h.")
+
+
+class ConnectionDocument(_Document):
+    """A tenant's link to one host of a service."""
+
+    host: Host = Field(description="The exact host name.")
+    scheme: Literal["https", "http"] = "https"
+    port: int | None = Field(default=None, ge=1, le=65535, description="443, or 80 for http, when left out.")
+    secret: SecretName | None = Field(
+        default=None, description="The secret attached to allowed calls; none if left out."
+    )
+    present: Present | None = Field(default=None, description="How the secret is presented; bearer when left out.")
+    price: Money | None = Field(default=None, description="What one call costs.")
+    dial: Dial | None = Field(default=None, description="Literal address to dial in place of what DNS says.")
+    networks: list[Network] | None = Field(
+        default=None, min_length=1, max_length=64, description="Private networks that the host's addresses may lie in."
+    )
+    ca: Authority | None = Field(
+        default=None, description="PEM file beside the policy; the host is verified against it and nothing else."
+    )
+    unsafe_plaintext: bool = Field(
+        default=False, description="Must be true for scheme http: the secret travels readable."
+    )
+
+
+class OwnersDocument(_Document):
+    """Who answers for a service account."""
+
+    accountable: Email = Field(description="The human accountable for what the account does.")
+    system: Email = Field(description="Who runs the agent.")
+    risk: Email = Field(description="Who accepted the risk.")
+
+
+class RateDocument(_Document):
+    """So many calls in a period, and so many at once."""
+
+    connection: ConnectionOrAny = Field(description="A connection, or * for all of them together.")
+    max: int = Field(ge=1, le=1_000_000)
+    per: Literal["second", "minute", "hour", "day"]
+    burst: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Calls at once; the same as max if left out."
+    )
+
+
+class SpendDocument(_Document):
+    """An amount that a calendar window's calls may cost together."""
+
+    meter: Literal["price"] = Field(description="What is counted: the price of the connections called.")
+    max: Money
+    per: Literal["day"] = Field(description="A day begins at midnight in the policy's time zone.")
+
+
+class LimitsDocument(_Document):
+    """What an account may use."""
+
+    concurrency: int | None = Field(default=None, ge=1, le=10_000, description="Calls in flight at once.")
+    rate: list[RateDocument] = Field(default=[], max_length=256)
+    spend: list[SpendDocument] = Field(default=[], max_length=16)
+
+
+class AllowDocument(_Document):
+    """The calls that a rule allows."""
+
+    connection: ConnectionOrAny = Field(description="A connection, or * for any of the tenant's.")
+    methods: list[Method] | None = Field(default=None, min_length=1, description="All methods when left out.")
+    path: Path = Field(description="Path template: {name} is one segment, /** at the end is any rest.")
+
+
+class DenyDocument(_Document):
+    """The calls that a rule denies, whatever allows them."""
+
+    connection: ConnectionOrAny = Field(description="A connection, or * for any of the tenant's.")
+    methods: list[Method] | None = Field(default=None, min_length=1, description="All methods when left out.")
+    path: Path = Field(default="/**", description="Path template; every path when left out.")
+
+
+class RuleDocument(_Document):
+    """One rule: it either allows or denies."""
+
+    id: Name = Field(description="Unique in the account; stands in denials and records.")
+    allow: Annotated[AllowDocument, BeforeValidator(_refuse_tools)] | None = None
+    deny: (
+        Annotated[
+            DenyDocument,
+            BeforeValidator(_deny_everything, json_schema_input_type=Literal["*"] | DenyDocument),
+        ]
+        | None
+    ) = None
+
+
+class AccountDocument(_Document):
+    """A service account: the non-human principal that an agent acts as."""
+
+    owners: OwnersDocument
+    stage: Literal["autonomous"] = Field(default="autonomous", description="Calls are decided by the rules alone.")
+    limits: LimitsDocument = LimitsDocument()
+    rules: list[RuleDocument] = Field(default=[], max_length=100_000)
+
+
+class TenantDocument(_Document):
+    """The policy of one tenant."""
+
+    exeat: Literal[1] = Field(description="Version of this schema.")
+    tenant: Name
+    timezone: Zone = Field(default="UTC", description="Where a day of a spend limit begins and ends.")
+    roles: dict[Name, list[Email]] = Field(default={}, description="Named groups of people.")
+    credentials: CredentialsDocument = CredentialsDocument()
+    connections: dict[Name, ConnectionDocument] = {}
+    accounts: dict[Name, AccountDocument] = {}

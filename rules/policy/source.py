@@ -1,0 +1,71 @@
+"""What loading a policy gives: documents with their warnings, or every error at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rules.policy.models import TenantDocument
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PolicyError:
+    """One thing an operator has to change before the policy can be applied."""
+
+    file: str
+    """As the operator named it, relative to the folder that was loaded."""
+    line: int
+    """From 1."""
+    column: int
+    """From 1."""
+    message: str
+    """What is wrong. Never quotes a value that could be a secret pasted into the wrong place."""
+    fix: str
+    """What to do about it."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}; {self.fix}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PolicyWarning:
+    """Something that is valid and probably not meant."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: warning: {self.message}; {self.fix}"
+
+
+class PolicyInvalid(Exception):
+    """The policy cannot be used; the caller must keep the one it has and show `errors` to the operator."""
+
+    def __init__(self, errors: tuple[PolicyError, ...]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """One file that was read, for the record of an activation."""
+
+    name: str
+    digest: str
+    """`sha256:` and 64 hex digits over the file's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """A policy that was read whole and found valid."""
+
+    documents: tuple["TenantDocument", ...]
+    """One a tenant, ordered by tenant."""
+    authorities: Mapping[str, Mapping[str, str]]
+    """Tenant and connection to the PEM of the authority it is verified against."""
+    files: tuple[PolicyFile, ...]
+    """Every file read, policies and authorities, ordered by name."""
+    warnings: tuple[PolicyWarning, ...]
