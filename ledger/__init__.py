@@ -1,1 +1,51 @@
+"""The ledger: every call in a signed, hash-chained log that a stranger can verify offline.
 
+What a program needs to know:
+
+- `Ledger` writes: `submit` returns once the record is durable, with a `Receipt`. If it cannot, it says so, and the
+  caller must deny. It is the only writer of its directory.
+- `read_records`, `Cursor` and `find_call` read what is committed.
+- `verify` recomputes everything from the bytes and names what is wrong; it trusts only the trust file.
+- `LockStore` is the one thing a caller has to bring: a register outside the directory for the newest checkpoint.
+
+This package imports none of the others and needs nothing but the standard library and `cryptography`.
+"""
+
+from ledger.batch import Batch, Receipt, receipt_holds
+from ledger.clock import Clock, SystemClock
+from ledger.commitment import commitment, commitment_holds, salt
+from ledger.errors import LedgerError, LedgerRefused, LedgerUnavailable, RecordRefused
+from ledger.files import Files, PosixFiles
+from ledger.locks import LockStore, MemoryLockStore
+from ledger.log import Head, Ledger
+from ledger.reading import Cursor, Record, find_call, read_records
+from ledger.sequencer import Limits
+from ledger.trust import Trust, TrustInvalid
+
+__all__ = [
+    "Batch",
+    "Clock",
+    "Cursor",
+    "Files",
+    "Head",
+    "Ledger",
+    "LedgerError",
+    "LedgerRefused",
+    "LedgerUnavailable",
+    "Limits",
+    "LockStore",
+    "MemoryLockStore",
+    "PosixFiles",
+    "Receipt",
+    "Record",
+    "RecordRefused",
+    "SystemClock",
+    "Trust",
+    "TrustInvalid",
+    "commitment",
+    "commitment_holds",
+    "find_call",
+    "read_records",
+    "receipt_holds",
+    "salt",
+]

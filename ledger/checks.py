@@ -1,0 +1,158 @@
+"""The checks that schemas are made of: each takes a value and returns something true when it conforms.
+
+This is the hottest code of the package: twice per call, some forty leaves a record. So a check of a string is the bound
+`fullmatch` of a compiled pattern, an enumeration is the `__contains__` of a frozenset (without a Python frame), and
+nothing raises before something is wrong. A check may raise TypeError on a value of a wrong type; `Object` treats that
+as non-conforming.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from ledger.canonical import MAX_INT
+
+type Check = Callable[[object], object]
+
+MAX_ITEMS: Final = 1024
+"""Of lists and maps. A record has at most 60 KiB in any case; this bounds the work before it is measured."""
+
+
+def text(longest: int, shortest: int = 0) -> Check:
+    """A string of so many characters. Any valid unicode: whoever displays it must neutralise control characters."""
+    return re.compile(rf"(?s:.{{{shortest},{longest}}})").fullmatch  # type: ignore[return-value]
+
+
+def pattern(expression: str) -> Check:
+    """A string that the expression matches as a whole."""
+    return re.compile(expression).fullmatch  # type: ignore[return-value]
+
+
+def one_of(*values: str) -> Check:
+    """One of the strings."""
+    return frozenset(values).__contains__
+
+
+def natural(value: object) -> object:
+    """An integer from 0 to 2^53 - 1; never a boolean."""
+    return type(value) is int and 0 <= value <= MAX_INT
+
+
+def positive(value: object) -> object:
+    """An integer from 1 to 2^53 - 1."""
+    return type(value) is int and 1 <= value <= MAX_INT
+
+
+def integer(value: object) -> object:
+    """An integer within +-(2^53 - 1)."""
+    return type(value) is int and -MAX_INT <= value <= MAX_INT
+
+
+def boolean(value: object) -> object:
+    """True or False."""
+    return value is True or value is False
+
+
+def status(value: object) -> object:
+    """An HTTP status code."""
+    return type(value) is int and 100 <= value <= 599
+
+
+def none_or(check: Check) -> Check:
+    """Null, or what conforms."""
+
+    def conforms(value: object) -> object:
+        return value is None or check(value)
+
+    return conforms
+
+
+def list_of(check: Check, most: int = MAX_ITEMS) -> Check:
+    """A list (or tuple, when encoding) whose every item conforms."""
+
+    def conforms(value: object) -> object:
+        if type(value) is not list and type(value) is not tuple:
+            return False
+        if not value:
+            return True
+        return len(value) <= most and all(check(item) for item in value)
+
+    return conforms
+
+
+def map_of(key: Check, member: Check, most: int = MAX_ITEMS) -> Check:
+    """An object with free keys of one form, whose every member conforms."""
+
+    def conforms(value: object) -> object:
+        if type(value) is not dict:
+            return False
+        return len(value) <= most and all(key(k) and member(v) for k, v in value.items())
+
+    return conforms
+
+
+class Object:
+    """An object with exactly these members; those named optional may be absent, none other may be present."""
+
+    __slots__ = ("_get", "_required", "_required_count", "members")
+
+    def __init__(self, members: Mapping[str, Check], optional: Iterable[str] = ()) -> None:
+        unknown = set(optional) - set(members)
+        if unknown:
+            raise ValueError(f"optional members without a check: {unknown}")
+        self.members = dict(members)
+        self._get = self.members.get
+        self._required = frozenset(members) - frozenset(optional)
+        self._required_count = len(self._required)
+
+    def __call__(self, value: object) -> bool:
+        """True when the value conforms."""
+        if type(value) is not dict:
+            return False
+        get = self._get
+        try:
+            for key, member in value.items():
+                check = get(key)
+                if check is None or not check(member):
+                    return False
+        except TypeError:
+            return False
+        # `value` has no unknown members, so a count that equals the schema's proves completeness without a set.
+        size = len(value)
+        return size >= self._required_count and (size == len(self.members) or self._required <= value.keys())
+
+    def explain(self, value: object, path: str = "") -> str | None:
+        """What is wrong, as one line that quotes no value; None when it conforms. For the rare case, so unhurried."""
+        if type(value) is not dict:
+            return f"{path or 'the record'} is not an object"
+        prefix = f"{path}." if path else ""
+        for key, member in value.items():
+            check = self.members.get(key)
+            if check is None:
+                return f"unknown member {prefix}{str(key)[:64]!r}"
+            inner = _object_in(check)
+            if inner is not None and type(member) is dict:
+                found = inner.explain(member, f"{prefix}{key}")
+                if found is not None:
+                    return found
+            elif not _conforms(check, member):
+                return f"{prefix}{key} does not conform"
+        missing = sorted(self._required - value.keys())
+        return f"missing member {prefix}{missing[0]}" if missing else None
+
+
+def _object_in(check: Check) -> Object | None:
+    """The object schema inside a check, if there is one."""
+    if isinstance(check, Object):
+        return check
+    for cell in getattr(check, "__closure__", None) or ():
+        if isinstance(cell.cell_contents, Object):
+            return cell.cell_contents
+    return None
+
+
+def _conforms(check: Check, value: object) -> bool:
+    try:
+        return bool(check(value))
+    except TypeError:
+        return False

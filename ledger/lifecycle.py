@@ -1,0 +1,115 @@
+"""What may follow what in the life of a call; one state machine, used by the sequencer and the verifier alike.
+
+    call.rejected                                  terminal, alone
+    call.denied (attempt k)                        terminal; attempts 1..k-1 have ended
+    call.intent (attempt k) -> call.outcome        exactly one outcome an intent; attempts 1..k-1 have ended
+
+An `indeterminate` outcome costs what its intent said at most: never success, never free.
+
+Memory is bounded: open intents, and at least the last 32,768 (at most 65,536) ended calls. An attempt beyond the first
+must come within that window. A call's first record is counted by the verifier over the whole log, so an identifier
+used again later than the window is found there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+REMEMBERED: Final = 32_768
+"""Ended calls a generation; part of the format: it decides which later attempts are legal."""
+
+_TERMINAL: Final = -1
+
+CALL_TYPES: Final = frozenset({"call.intent", "call.outcome", "call.denied", "call.rejected"})
+
+
+class LifecycleBroken(ValueError):
+    """The record cannot follow those before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """An intent whose outcome is not recorded yet."""
+
+    seq: int
+    tenant: str
+    call: str
+    attempt: int
+    cost: Mapping[str, object] | None
+
+
+class CallBook:
+    """The calls of a log up to some record."""
+
+    __slots__ = ("_by_call", "_older", "_recent", "open")
+
+    def __init__(self) -> None:
+        self.open: dict[int, OpenIntent] = {}
+        """By the intent's seq, in log order."""
+        self._by_call: dict[str, int] = {}
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
+
+    def admit(self, type_: str, seq: int, tenant: str, content: Mapping[str, object]) -> None:
+        """The record of a call type is entered, or `LifecycleBroken` is raised and nothing has changed.
+
+        `content` conforms to its schema.
+        """
+        if type_ == "call.outcome":
+            self._end(tenant, content)
+        elif type_ == "call.intent":
+            call = self._next_attempt(content)
+            cost = cast("Mapping[str, object] | None", content["cost"])
+            kept = None if cost is None else dict(cost)  # the caller's own object may change
+            self.open[seq] = OpenIntent(seq, tenant, call, cast("int", content["attempt"]), kept)
+            self._by_call[call] = seq
+        elif type_ == "call.denied":
+            self._remember(self._next_attempt(content), _TERMINAL)
+        elif type_ == "call.rejected" and "call" in content:
+            call = cast("str", content["call"])
+            if call in self._by_call or self._last(call) is not None:
+                raise LifecycleBroken("a rejected call has other records")
+            self._remember(call, _TERMINAL)
+
+    def _next_attempt(self, content: Mapping[str, object]) -> str:
+        call = cast("str", content["call"])
+        if call in self._by_call:
+            raise LifecycleBroken("an earlier attempt of this call is still open")
+        last = self._last(call)
+        if last == _TERMINAL:
+            raise LifecycleBroken("this call has been denied or rejected")
+        if content["attempt"] != (last or 0) + 1:
+            raise LifecycleBroken("attempts of a call are numbered from 1 without a gap")
+        return call
+
+    def _end(self, tenant: str, content: Mapping[str, object]) -> None:
+        seq = cast("int", content["intent"])
+        intent = self.open.get(seq)
+        if intent is None:
+            raise LifecycleBroken("this outcome has no open intent")
+        if intent.call != content["call"] or intent.attempt != content["attempt"] or intent.tenant != tenant:
+            raise LifecycleBroken("this outcome names another call, attempt or tenant than its intent")
+        result = cast("Mapping[str, object]", content["result"])
+        if result["status"] == "indeterminate":
+            cost = cast("Mapping[str, object] | None", content["cost"])
+            before = intent.cost
+            if (cost is None) != (before is None) or (
+                cost is not None
+                and before is not None
+                and (cost["micro"] != before["micro"] or cost["cur"] != before["cur"])
+            ):
+                raise LifecycleBroken("an indeterminate outcome costs what its intent said")
+        del self.open[seq]
+        del self._by_call[intent.call]
+        self._remember(intent.call, intent.attempt)
+
+    def _last(self, call: str) -> int | None:
+        last = self._recent.get(call)
+        return self._older.get(call) if last is None else last
+
+    def _remember(self, call: str, attempt: int) -> None:
+        recent = self._recent
+        if len(recent) >= REMEMBERED:
+            self._older = recent
+            self._recent = recent = {}
+        recent[call] = attempt

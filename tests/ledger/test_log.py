@@ -1,0 +1,78 @@
+"""The open ledger: what a receipt means, who is refused, and that everything is on disk before anybody is told."""
+
+import asyncio
+
+import pytest
+
+from ledger import LedgerRefused, LedgerUnavailable, RecordRefused, read_records, receipt_holds
+
+pytestmark = pytest.mark.anyio
+
+
+def test_a_call_is_recorded_with_receipts(world, records, tmp_path):
+    """Intent and outcome are durable, in order, with a receipt whose proof holds under the log's key."""
+    with world() as ledger:
+        ledger.submit(*records.activate()).result(10)
+        intent = ledger.submit(*records.intent("c_1")).result(10)
+        outcome = ledger.submit(*records.outcome("c_1", intent.seq)).result(10)
+        key = ledger._sequencer.signer.verifier
+    found = list(read_records(tmp_path / "ledger"))
+    assert [record.seq for record in found] == list(range(len(found)))
+    assert found[0].type == "genesis"
+    assert found[intent.seq].body["call"] == "c_1"
+    assert found[outcome.seq].leaf == outcome.leaf
+    assert receipt_holds(intent.proof(), key)
+    assert not receipt_holds({**intent.proof(), "seq": intent.seq + 1}, key)
+
+
+async def test_many_submissions_of_a_loop_share_groups(world, records):
+    """Every future resolves with its own record; concurrent submissions share signatures."""
+    with world() as ledger:
+        loop = asyncio.get_running_loop()
+        await ledger.submit_async(loop, *records.activate())
+        futures = [ledger.submit_async(loop, *records.intent(f"c_{n}")) for n in range(200)]
+        receipts = await asyncio.gather(*futures)
+        assert [receipt.call for receipt in receipts] == [f"c_{n}" for n in range(200)]
+        assert len({receipt.seq for receipt in receipts}) == 200
+        assert len({receipt.batch.signature for receipt in receipts}) < 200
+        assert all(receipt_holds(r.proof(), ledger._sequencer.signer.verifier) for r in receipts)
+
+
+def test_what_breaks_the_format_is_refused_and_leaves_no_trace(world, records, tmp_path):
+    """A refused record takes no seq; the ones beside it are written."""
+    with world() as ledger:
+        ledger.submit(*records.activate()).result(10)
+        before = ledger.head().size
+        bad = [
+            records.intent("c_1", surprise=1),
+            records.intent("c_1", attempt=2),
+            records.intent("c_1", decision=records.decision(policy="sha256:" + "00" * 32)),
+            records.intent("c_1", dial="\ud800"),
+            records.outcome("c_1", 1),
+            ("call.unheard", "acme", {}),
+        ]
+        for submission in bad:
+            with pytest.raises(RecordRefused):
+                ledger.submit(*submission).result(10)
+        assert ledger.head().size == before
+        assert ledger.submit(*records.intent("c_1")).result(10).seq == before
+
+
+def test_the_logs_own_types_cannot_be_submitted(world):
+    with world() as ledger, pytest.raises(RecordRefused):
+        ledger.submit("ledger.stop", "-", {"reason": "x"})
+
+
+def test_nothing_is_accepted_after_close(world, records):
+    ledger = world()
+    ledger.close()
+    with pytest.raises(LedgerUnavailable):
+        ledger.submit(*records.activate())
+
+
+def test_a_second_opener_is_refused_while_one_holds_the_directory(world):
+    ledger = world()
+    with pytest.raises(LedgerRefused, match="another process"):
+        world()
+    ledger.close()
+    world().close()
