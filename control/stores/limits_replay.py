@@ -1,0 +1,183 @@
+"""Limits over a restart: a snapshot at record N, and the records after N.
+
+The snapshot holds everything that is counted when the ledger has N records, with the calls then in flight named. Replay
+goes through the later records in order:
+
+- an intent of a call that the snapshot has in flight is counted already; another one counts at its maximum;
+- an outcome corrects its intent to what was really spent;
+- what has no outcome stays at its maximum. So does a call that was in flight in the snapshot and is never heard of
+  again: whether its outcome lies before N cannot be told from here, and a cap errs to the safe side.
+
+A window older than the newest seen counts against the newest, as in `EmbeddedReservations`. The result is never less
+than what was spent; it is exact for a snapshot taken while nothing was in flight, which is what a clean stop does.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from control.stores.limits import Budget, EmbeddedReservations, Exported, Key
+from control.stores.sqlite import Database
+from rules.claims import RateClaim
+from rules.limits.claims import claims_of
+from rules.limits.gcra import Exceeds, gcra
+from rules.policy.compile import PolicySet
+
+_VERSION: Final = 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class SnapshotRefused(Exception):
+    """The snapshot is not one this version wrote. The operator restores the database, or the newer program."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSnapshot:
+    """The counters when the ledger had `size` records."""
+
+    size: int
+    state: bytes
+
+    @classmethod
+    def take(cls, reservations: EmbeddedReservations, size: int) -> "LimitsSnapshot":
+        """The counters now. `size` is the number of durable records, read just before, on the thread that reserves.
+
+        Then every call that is settled in here has its intent among those records, and none is counted twice.
+        """
+        return cls(size, _encode(reservations.export()))
+
+
+class LimitsStore:
+    """Keeps the newest snapshot in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, snapshot: LimitsSnapshot) -> None:
+        """The snapshot is durable and the older one gone. Raises `StoreUnavailable`."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO limits_snapshot (one, size, state) VALUES (1, ?, ?) "
+                "ON CONFLICT (one) DO UPDATE SET size = excluded.size, state = excluded.state",
+                (snapshot.size, snapshot.state),
+            )
+
+    def load(self) -> LimitsSnapshot | None:
+        """The newest snapshot; None before the first. Raises `StoreUnavailable`."""
+        rows = self._database.query("SELECT size, state FROM limits_snapshot")
+        return LimitsSnapshot(rows[0][0], bytes(rows[0][1])) if rows else None
+
+
+type _Entries = list[tuple[str, str, int]]
+
+
+@dataclass(slots=True)
+class Replay:
+    """Feeds on records in order; then `finish` loads the counters."""
+
+    policy: PolicySet | None
+    """The policy in force: it names the rates whose buckets are filled again."""
+    _budgets: dict[str, Budget] = field(default_factory=dict)
+    _tats_us: dict[Key, int] = field(default_factory=dict)
+    _carried: dict[str, _Entries] = field(default_factory=dict)
+    _open: dict[tuple[str, int], _Entries] = field(default_factory=dict)
+
+    def start(self, snapshot: LimitsSnapshot) -> None:
+        """Begins from a snapshot. Raises `SnapshotRefused`."""
+        exported = _decode(snapshot.state)
+        self._tats_us = {key: exported.wall_us + ahead for key, ahead in exported.ahead_us.items()}
+        self._budgets = exported.budgets
+        for call, spends in exported.held:
+            for key, window, amount in spends:
+                budget = self._budgets.get(key)
+                if budget is not None and budget.window == window:
+                    budget.spent += amount
+            self._carried.setdefault(call, []).extend(spends)
+        for budget in self._budgets.values():
+            budget.reserved = 0
+
+    def feed(self, record: Mapping[str, Any]) -> None:
+        """The next record, as parsed from the ledger; types that spend nothing are passed over."""
+        if record["type"] == "call.intent":
+            self._intent(record)
+        elif record["type"] == "call.outcome":
+            self._outcome(record)
+
+    def finish(self, reservations: EmbeddedReservations) -> None:
+        """The counters are loaded. Only before the first reserve."""
+        reservations.load(self._budgets.items(), self._tats_us.items())
+
+    def _intent(self, record: Mapping[str, Any]) -> None:
+        call, attempt, cost = record["call"], record["attempt"], record["cost"]
+        self._fill_buckets(record)
+        if call in self._carried:
+            self._open[call, attempt] = self._carried.pop(call)
+        elif cost is not None:
+            self._open[call, attempt] = [self._charge(name, cost["micro"]) for name in cost["budget"]]
+
+    def _charge(self, name: str, micros: int) -> tuple[str, str, int]:
+        key, _, window = name.rpartition("/")
+        budget = self._budgets.get(key)
+        if budget is None or window > budget.window:
+            budget = self._budgets[key] = Budget(window)
+        budget.spent += micros
+        return key, budget.window, micros
+
+    def _outcome(self, record: Mapping[str, Any]) -> None:
+        call, cost = record["call"], record["cost"]
+        entries = self._open.pop((call, record["attempt"]), None) or self._carried.pop(call, None)
+        if entries is None or cost is None:  # settled before the snapshot, or without a price
+            return
+        for key, window, amount in entries:
+            budget = self._budgets.get(key)
+            if budget is not None and budget.window == window:
+                budget.spent += cost["micro"] - amount
+
+    def _fill_buckets(self, record: Mapping[str, Any]) -> None:
+        if record["attempt"] != 1:  # one call, one token
+            return
+        tenant = None if self.policy is None else self.policy.tenants.get(record["tenant"])
+        if tenant is None:
+            return
+        account = tenant.accounts.get(record["agent"]["id"])
+        connection = tenant.connections.get(record["op"]["connector"] or "")
+        if account is None or connection is None or not account.limits.rates:
+            return
+        at = datetime.fromisoformat(record["ts"])
+        at_us = (at - _EPOCH) // timedelta(microseconds=1)
+        for claim in claims_of(account, connection, tenant.timezone, at):
+            if isinstance(claim, RateClaim):
+                tat_us = self._tats_us.get(claim.key, 0)
+                verdict = gcra(tat_us, at_us, claim.interval_us, claim.burst)
+                # It did conform when it was let out; records carry the time of their group, which is a little later.
+                self._tats_us[claim.key] = (
+                    tat_us + claim.interval_us if isinstance(verdict, Exceeds) else verdict.tat_us
+                )
+
+
+def _encode(exported: Exported) -> bytes:
+    data = {
+        "v": _VERSION,
+        "wall_us": exported.wall_us,
+        "rates": [[list(key), ahead] for key, ahead in exported.ahead_us.items()],
+        "budgets": [[key, b.window, b.resets_at, b.spent] for key, b in exported.budgets.items()],
+        "held": [[call, [list(spend) for spend in spends]] for call, spends in exported.held],
+    }
+    return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _decode(state: bytes) -> Exported:
+    try:
+        data = json.loads(state)
+        if data["v"] != _VERSION:
+            raise SnapshotRefused(f"the snapshot of limits has version {data['v']}, this program knows {_VERSION}")
+        return Exported(
+            wall_us=data["wall_us"],
+            ahead_us={tuple(key): ahead for key, ahead in data["rates"]},
+            budgets={key: Budget(window, resets, spent) for key, window, resets, spent in data["budgets"]},
+            held=tuple((call, tuple((key, window, n) for key, window, n in spends)) for call, spends in data["held"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise SnapshotRefused("the snapshot of limits is not readable") from error
