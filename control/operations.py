@@ -137,6 +137,23 @@ class TokenIssued:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenInspected:
+    """What a credential says and whether it is good here and now. Without a valid signature it says nothing."""
+
+    good: bool
+    code: str | None
+    """Of the refusal an agent would get."""
+    detail: str | None
+    tenant: str | None
+    account: str | None
+    workflow: str | None
+    run: str | None
+    credential: str | None
+    epoch: int | None
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class InFlightCall:
     """One call between its intent and its outcome."""
 
@@ -282,6 +299,10 @@ class Operations(Protocol):
 
     def renew_token(self, token: Secret) -> TokenIssued:
         """The next credential of the same run."""
+        ...
+
+    def inspect_token(self, token: Secret) -> TokenInspected:
+        """Whose the credential is and whether it is good."""
         ...
 
     def would_revoke(self, target: Target) -> WouldRevoke:

@@ -26,8 +26,8 @@ from credentials.secret import Secret
 
 logger = logging.getLogger("exeat.operators")
 
-MAX_REQUEST_BYTES = 8 * 1024 * 1024
-"""Twice the largest policy, for base64 and JSON."""
+MAX_REQUEST_BYTES = 96 * 1024 * 1024
+"""The largest policy in base64 (four bytes for three), and its JSON."""
 
 
 def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
@@ -70,7 +70,8 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             post("/secrets", requests.SecretRequest, lambda on, r: on.set_secret(r.tenant, r.name, r.secret())),
             post("/secrets/remove", requests.SecretName, lambda on, r: on.remove_secret(r.tenant, r.name)),
             post("/tokens", requests.TokenWanted, lambda on, r: on.issue_token(r.request())),
-            post("/tokens/renew", requests.RenewalWanted, lambda on, r: on.renew_token(Secret(r.token))),
+            post("/tokens/renew", requests.TokenHeld, lambda on, r: on.renew_token(Secret(r.token))),
+            post("/tokens/inspect", requests.TokenHeld, lambda on, r: on.inspect_token(Secret(r.token))),
             post("/revocations/dry-run", requests.TargetNamed, lambda on, r: on.would_revoke(r.target())),
             post("/revocations", requests.OrderGiven, lambda on, r: on.revoke(r.target(), r.reason)),
             post("/restorations", requests.OrderGiven, lambda on, r: on.restore(r.target(), r.reason)),

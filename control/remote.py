@@ -25,6 +25,7 @@ from control.operations import (
     SecretListed,
     SecretSet,
     Status,
+    TokenInspected,
     TokenIssued,
     TokenRequest,
     Unavailable,
@@ -111,6 +112,12 @@ class Remote:
     def renew_token(self, token: Secret) -> TokenIssued:
         """See `Operations.renew_token`."""
         return token_from_json(self._ask("POST", "/tokens/renew", {"token": token.reveal().decode("ascii")}))
+
+    def inspect_token(self, token: Secret) -> TokenInspected:
+        """See `Operations.inspect_token`."""
+        return from_json(
+            TokenInspected, self._ask("POST", "/tokens/inspect", {"token": token.reveal().decode("ascii", "replace")})
+        )
 
     def would_revoke(self, target: Target) -> WouldRevoke:
         """See `Operations.would_revoke`."""

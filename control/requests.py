@@ -15,9 +15,10 @@ Declared = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
 ]
 """One line for people: no control characters, no line or direction overrides (threats: log injection)."""
-MAX_POLICY_BYTES = 4 * 1024 * 1024
-"""A thousand times a long policy."""
-MAX_POLICY_FILES = 1000
+MAX_POLICY_BYTES = 64 * 1024 * 1024
+"""A thousand tenants with a thousand rules each are about this."""
+MAX_POLICY_FILES = 10_000
+"""Twice what the loader reads: each policy may come with an authority's file."""
 
 
 class _Strict(BaseModel):
@@ -103,8 +104,8 @@ class TokenWanted(_Strict):
         return TokenRequest(self.tenant, self.account, self.workflow, self.run, self.ttl_seconds)
 
 
-class RenewalWanted(_Strict):
-    """`POST /tokens/renew`."""
+class TokenHeld(_Strict):
+    """`POST /tokens/renew` and `POST /tokens/inspect`."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
 

@@ -96,6 +96,11 @@ def say(text: str) -> None:
     print(f"exeat: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 tenant`, `2 tenants`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def columns(rows: list[tuple[str, ...]], indent: str = "") -> str:
     """The rows as aligned text."""
     if not rows:

@@ -72,13 +72,15 @@ def test_every_operation_arrives_as_it_was_asked_and_its_answer_comes_back(
     assert remote.remove_secret("acme", "k").name == "k"
     assert remote.issue_token(request).token == Secret("token-canary")
     assert remote.renew_token(Secret("old")).run == "r_1"
+    assert remote.inspect_token(Secret("held")).code == "credential_expired"
     assert remote.would_revoke(ACCOUNT).credentials == 2
     assert remote.revoke(ACCOUNT, "INC-204").epoch == 4
     assert remote.restore(Target(TargetKind.ALL), "over").epoch == 5
     assert world.asked == [
         ("status",), ("access",), ("apply", text, Provenance(author="ana")),
         ("set", "acme", "k", Secret(b"\x00\xffcanary")), ("list",), ("remove", "acme", "k"),
-        ("issue", request), ("renew", Secret("old")), ("would", ACCOUNT),
+        ("issue", request), ("renew", Secret("old")), ("inspect", Secret("held")),
+        ("would", ACCOUNT),
         ("revoke", ACCOUNT, "INC-204"), ("restore", Target(TargetKind.ALL), "over"),
     ]  # fmt: skip
 

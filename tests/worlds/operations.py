@@ -13,6 +13,7 @@ from control.operations import (
     SecretListed,
     SecretSet,
     Status,
+    TokenInspected,
     TokenIssued,
     TokenRequest,
     WouldRevoke,
@@ -72,6 +73,13 @@ class RecordingOperations:
 
     def renew_token(self, token: Secret) -> TokenIssued:
         return self._asked(TOKEN, "renew", token)
+
+    def inspect_token(self, token: Secret) -> TokenInspected:
+        return self._asked(
+            TokenInspected(False, "credential_expired", "expired", "acme", "agent", "w", "r_1", "k_1", 3, 400),
+            "inspect",
+            token,
+        )
 
     def would_revoke(self, target: Target) -> WouldRevoke:
         return self._asked(WouldRevoke(3, 1, 2, ()), "would", target)

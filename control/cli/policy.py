@@ -1,0 +1,98 @@
+"""`exeat check` and `exeat policy`: a policy is checked, and applied as a whole or not at all."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from control.cli.connect import operations
+from control.cli.invocation import Exit, Invocation, command_options, counted
+from control.codec import to_json
+from control.operations import PolicyApplied, PolicyRefused
+from control.policies import Checked, check_policy, provenance_of
+
+_PATH = click.argument("path", type=click.Path(path_type=Path))
+
+
+@click.command(short_help="Check a policy without applying it.")
+@_PATH
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@command_options
+def check(invocation: Invocation, path: Path, *, strict: bool) -> None:
+    """Check a policy file, or a folder of them, without applying it. Exit code 1 when it is not valid."""
+    checked = _checked(invocation, path)
+    warnings = [str(warning) for warning in checked.source.warnings]
+    rows = [*warnings, f"valid: {_size(checked)}  {checked.compiled.digest}"]
+    document = {
+        "valid": True,
+        "digest": checked.compiled.digest,
+        "tenants": sorted(checked.compiled.tenants),
+        "warnings": to_json(warnings),
+        "errors": [],
+    }
+    invocation.answer(to_json(document), "\n".join(rows))
+    if strict and warnings:
+        invocation.end(Exit.NO)
+
+
+@click.group(short_help="Apply a policy.")
+def policy() -> None:
+    """Apply a policy."""
+
+
+@policy.command("apply")
+@_PATH
+@click.option("--commit", metavar="ID", help="Recorded as declared. Default: what git says of committed files.")
+@click.option("--author", metavar="WHO", help="Recorded as declared. Default: what git says of committed files.")
+@click.option("--approver", metavar="WHO", help="Recorded as declared.")
+@command_options
+def apply(invocation: Invocation, path: Path, *, commit: str | None, author: str | None, approver: str | None) -> None:
+    """Validate a policy and make it the active one, as a whole. When it is refused, the last good one stays."""
+    checked = _checked(invocation, path)
+    found = provenance_of(path)
+    declared = replace(
+        found, commit=commit or found.commit, author=author or found.author, approver=approver or found.approver
+    )
+    with operations(invocation, create=True) as on:
+        try:
+            applied = on.apply_policy(checked.text, declared)
+        except PolicyRefused as refused:
+            _refuse(invocation, refused)
+    invocation.answer(to_json(applied), describe(applied))
+
+
+def describe(applied: PolicyApplied) -> str:
+    """What is active now, and what is still missing."""
+    counts = _counts(len(applied.tenants), applied.accounts, applied.connections)
+    lines = [f"active: {applied.digest[:19]}  {counts}  proof #{applied.seq}"]
+    if applied.previous == applied.digest:
+        lines[0] += "  (unchanged)"
+    lines += [f"warning: {warning}" for warning in applied.warnings]
+    for missing in applied.secrets_missing:
+        tenant, _, name = missing.partition("/")
+        lines.append(f"secret missing: exeat secret set {name} --tenant {tenant} < FILE")
+    return "\n".join(lines)
+
+
+def _checked(invocation: Invocation, path: Path) -> Checked:
+    try:
+        return check_policy(path)
+    except PolicyRefused as refused:
+        _refuse(invocation, refused)
+
+
+def _refuse(invocation: Invocation, refused: PolicyRefused) -> NoReturn:
+    rows = [f"{f.file}:{f.line}:{f.column}: {f.message}; {f.fix}" for f in refused.faults]
+    document = {"valid": False, "digest": None, "tenants": [], "warnings": [], "errors": to_json(refused.faults)}
+    invocation.answer(to_json(document), "\n".join([*rows, str(refused)]))
+    invocation.end(Exit.NO)
+
+
+def _size(checked: Checked) -> str:
+    tenants = checked.compiled.tenants.values()
+    return _counts(len(tenants), sum(len(t.accounts) for t in tenants), sum(len(t.connections) for t in tenants))
+
+
+def _counts(tenants: int, accounts: int, connections: int) -> str:
+    return f"{counted(tenants, 'tenant')}, {counted(accounts, 'account')}, {counted(connections, 'connection')}"

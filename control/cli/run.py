@@ -1,0 +1,148 @@
+"""`exeat run -- CMD`: a program whose every call goes through the proxy, and that holds no credential itself."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+
+import click
+
+from control.cli.durations import Duration
+from control.cli.invocation import Invocation, Trouble, command_options, say
+from control.environment import agent_environment, private_trust_files, proxy_url, variables
+from control.operations import Access, TokenIssued, TokenRequest, Unavailable
+from control.relay import DoorAccess, Relay
+from control.remote import Remote
+from control.renewal import keep_renewed
+
+NOT_FOUND = 127
+"""As shells answer for a program that does not exist."""
+NOT_EXECUTABLE = 126
+"""As shells answer for a file that cannot be run."""
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+"""A terminal sends these to the program as well, so passing them on would deliver them twice."""
+
+
+@click.command(
+    short_help="Run a program whose calls go through the proxy.", context_settings={"allow_interspersed_args": False}
+)
+@click.option("--as", "account", metavar="ACCOUNT", help="Default: the only account of the tenant.")
+@click.option("--tenant", metavar="T", help="Default: the only tenant of the policy.")
+@click.option("--workflow", default="default", show_default=True, metavar="W", help="What the program is doing.")
+@click.option(
+    "--ttl", type=Duration(), metavar="5m", help="One credential's lifetime. Default and maximum: the policy's."
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
+@command_options
+def run(
+    invocation: Invocation,
+    *,
+    account: str | None,
+    tenant: str | None,
+    workflow: str,
+    ttl: int | None,
+    command: tuple[str, ...],
+) -> None:
+    """Run CMD so that its calls go through the proxy, as ACCOUNT.
+
+    CMD gets the address of a relay on this machine with a password for this run; the credential itself stays in this
+    process, which renews it. CMD's exit code becomes this command's; a signal's is 128 and its number.
+    """
+    remote = Remote(invocation.state)
+    if not remote.answers():
+        raise Trouble(f"no process serves {invocation.state}", "Start it: exeat up")
+    access = remote.access()
+    if access.host is None or access.port is None:
+        raise Trouble("the running process has no door for agents yet", "Try again in a moment.")
+    issued = remote.issue_token(TokenRequest(tenant, account, workflow, None, ttl))
+    code = asyncio.run(_Run(remote, access, issued).command(command))
+    raise click.exceptions.Exit(code)
+
+
+@dataclass(slots=True)
+class _Run:
+    remote: Remote
+    access: Access
+    issued: TokenIssued
+
+    async def command(self, command: tuple[str, ...]) -> int:
+        """The program has ended; its exit code as a shell would give it."""
+        if self.access.host is None or self.access.port is None:
+            raise Trouble("the running process has no door for agents")
+        relay = Relay(DoorAccess(self.access.host, self.access.port, self.issued.account, self.issued.token))
+        await relay.start()
+        renewal = asyncio.create_task(self._renew(relay))
+        try:
+            with private_trust_files(self.access.authority_pem) as trust:
+                password = relay.password.reveal().decode("ascii")
+                settings = variables(proxy_url("127.0.0.1", relay.port, self.issued.account, password), trust)
+                settings["EXEAT_RUN"] = self.issued.run
+                say_run(self.issued, relay.port)
+                return await _spawn(command, agent_environment(os.environ, settings))
+        finally:
+            renewal.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewal
+            await relay.close()
+            if relay.counts.refused:
+                say(f"run {self.issued.run}: {relay.counts.refused} wrong passwords or malformed heads")
+
+    async def _renew(self, relay: Relay) -> None:
+        def replace(renewed: TokenIssued) -> None:
+            relay.access.token = renewed.token
+
+        async def renew(held: TokenIssued) -> TokenIssued:
+            renewed = await asyncio.to_thread(self.remote.renew_token, held.token)
+            # A restarted process may listen elsewhere.
+            with contextlib.suppress(Unavailable):
+                access = await asyncio.to_thread(self.remote.access)
+                if access.host is not None and access.port is not None:
+                    relay.access.host, relay.access.port = access.host, access.port
+            return renewed
+
+        ended = await keep_renewed(self.issued, renew, replace, lambda text: say(f"run {self.issued.run}: {text}"))
+        say(f"run {self.issued.run}: its credential is renewed no more: {ended.reason}")
+
+
+def say_run(issued: TokenIssued, port: int) -> None:
+    """The line a person sees when a run begins."""
+    say(f"run {issued.run}  {issued.tenant}/{issued.account}  relay 127.0.0.1:{port} (renews its credential)")
+
+
+async def _spawn(command: tuple[str, ...], environment: dict[str, str]) -> int:
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+    except FileNotFoundError:
+        say(f"{command[0]}: no such program")
+        return NOT_FOUND
+    except OSError as error:
+        say(f"{command[0]}: {error.strerror}")
+        return NOT_EXECUTABLE
+    loop = asyncio.get_running_loop()
+
+    def forward(number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+    for number in FORWARDED:
+        loop.add_signal_handler(number, forward, number)
+    for number in FROM_THE_TERMINAL:
+        loop.add_signal_handler(number, _terminal_signal, number, forward)
+    code = await process.wait()
+    return 128 - code if code < 0 else code
+
+
+def _terminal_signal(number: signal.Signals, forward: "object") -> None:
+    """Passed on only when the terminal has not delivered it itself."""
+    if not _in_the_foreground() and callable(forward):
+        forward(number)
+
+
+def _in_the_foreground() -> bool:
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
