@@ -78,7 +78,10 @@ class Reservations(Protocol):
         ...
 
     def release(self, reserved: Reserved) -> None:
-        """Leases and amounts are given back; the call was never sent. Rate tokens stay spent. Never raises, idempotent."""
+        """Leases and amounts are given back; the call was never sent. Rate tokens stay spent.
+
+        Never raises, idempotent.
+        """
         ...
 
     def settle(self, reserved: Reserved, spent_micros: int) -> None:

@@ -59,7 +59,7 @@ class Code(StrEnum):
     # (6) commit
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     # (7) fulfil
-    SECRET_UNAVAILABLE = "secret_unavailable"
+    SECRET_UNAVAILABLE = "secret_unavailable"  # noqa: S105 - a code, no secret
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_UNTRUSTED = "upstream_untrusted"
     UPSTREAM_TIMEOUT = "upstream_timeout"

@@ -8,7 +8,7 @@ from rules.claims import Claim, LeaseClaim, RateClaim, SpendClaim
 from rules.limits.windows import day_window
 
 if TYPE_CHECKING:
-    from rules.policy.compile import Account, Connection
+    from rules.policy.compile import Account, Connection, Rate
 
 _ANY: Final = "*"
 
@@ -22,30 +22,41 @@ def claims_of(account: "Account", connection: "Connection", zone: ZoneInfo, now:
     Keys start with tenant and account, and are unique over the kinds of claims. A spend claim's key and window joined
     by `/` are the budget's name in records: `acme/support-agent/USD/day/2026-11-20`.
     """
+    limits = account.limits
+    standing = limits.standing.get(connection.name)
+    if standing is None:
+        standing = limits.standing[_ANY]
+    if connection.price_micros == 0:
+        return standing
+    for spend in limits.spends:
+        if spend.currency == connection.currency:
+            window = day_window(now, zone)
+            claim = SpendClaim(
+                key=(account.tenant, account.name, spend.currency, "day"),
+                window=window.id,
+                max_micros=spend.max_micros,
+                amount_micros=connection.price_micros,
+                currency=spend.currency,
+                resets_at=window.resets_at,
+            )
+            return (*standing, claim)
+    return standing
+
+
+def standing_claims(
+    tenant: str, account: str, rates: tuple["Rate", ...], concurrency: int | None, connection: str
+) -> tuple[Claim, ...]:
+    """The claims that are the same for every call of an account on a connection: rates, then the lease."""
     claims: list[Claim] = [
         RateClaim(
-            key=(account.tenant, account.name, "rate", rate.connection, rate.per),
+            key=(tenant, account, "rate", rate.connection, rate.per),
             interval_us=rate.interval_us,
             burst=rate.burst,
             limit=f"{rate.max} per {rate.per}",
         )
-        for rate in account.limits.rates
-        if rate.connection in (connection.name, _ANY)
+        for rate in rates
+        if rate.connection in (connection, _ANY)
     ]
-    if account.limits.concurrency is not None:
-        claims.append(LeaseClaim((account.tenant, account.name, "concurrency"), account.limits.concurrency))
-    if connection.price_micros > 0:
-        for spend in account.limits.spends:
-            if spend.currency == connection.currency:
-                window = day_window(now, zone)
-                claims.append(
-                    SpendClaim(
-                        key=(account.tenant, account.name, spend.currency, "day"),
-                        window=window.id,
-                        max_micros=spend.max_micros,
-                        amount_micros=connection.price_micros,
-                        currency=spend.currency,
-                        resets_at=window.resets_at,
-                    )
-                )
+    if concurrency is not None:
+        claims.append(LeaseClaim((tenant, account, "concurrency"), concurrency))
     return tuple(claims)

@@ -27,12 +27,13 @@ class Finding:
     at_key: bool = False
 
 
-def check(document: TenantDocument, declared: Iterable[str] = ()) -> Iterator[Finding]:
+def check(document: TenantDocument, declared: Iterable[str] | None = ()) -> Iterator[Finding]:
     """Every finding in a tenant's policy.
 
-    `declared` names connections that are written but could not be read, so that one mistake is not reported as many.
+    `declared` names connections that are written but could not be read, so that one mistake is not reported as many;
+    None when it is not known which are, and references to them are not judged.
     """
-    names = tuple(sorted({*document.connections, *declared}))
+    names = None if declared is None else tuple(sorted({*document.connections, *declared}))
     yield from _credentials(document)
     yield from _connections(document)
     used: set[str] = set()
@@ -100,12 +101,12 @@ def _connections(document: TenantDocument) -> Iterator[Finding]:
                 yield Finding((*at, "host"), f"host: {address} is a private address", f"add networks: [{address}]")
 
 
-def _limits(name: str, account: AccountDocument, connections: tuple[str, ...]) -> Iterator[Finding]:
+def _limits(name: str, account: AccountDocument, connections: tuple[str, ...] | None) -> Iterator[Finding]:
     at: Location = ("accounts", name, "limits")
     rates: dict[tuple[str, str], int] = {}
     for index, rate in enumerate(account.limits.rate):
         here = (*at, "rate", index)
-        if rate.connection != ANY and rate.connection not in connections:
+        if connections is not None and rate.connection not in (ANY, *connections):
             message = f"connection: {rate.connection} is not declared"
             yield Finding((*here, "connection"), message, values.suggest(rate.connection, connections))
         if rates.setdefault((rate.connection, rate.per), index) != index:
@@ -134,18 +135,18 @@ def _currencies(name: str, account: AccountDocument, document: TenantDocument) -
             )
 
 
-def _rules(name: str, account: AccountDocument, connections: tuple[str, ...]) -> Iterator[Finding]:
+def _rules(name: str, account: AccountDocument, connections: tuple[str, ...] | None) -> Iterator[Finding]:
     at: Location = ("accounts", name, "rules")
     ids: dict[str, int] = {}
     for index, rule in enumerate(account.rules):
         here = (*at, index)
         if ids.setdefault(rule.id, index) != index:
-            yield Finding((*here, "id"), f"id: {rule.id} is taken by rule {ids[rule.id] + 1}", "rename one of them")
+            yield Finding((*here, "id"), f"id: {rule.id} is taken by a rule above", "rename one of them")
         if (rule.allow is None) == (rule.deny is None):
             yield Finding(here, f"{rule.id} must either allow or deny", "write one of allow: and deny:")
             continue
         verb, target = ("allow", rule.allow) if rule.allow is not None else ("deny", rule.deny)
-        if target is not None and target.connection != ANY and target.connection not in connections:
+        if target is not None and connections is not None and target.connection not in (ANY, *connections):
             yield Finding(
                 (*here, verb, "connection"),
                 f"connection: {target.connection} is not declared",

@@ -17,12 +17,14 @@ from pydantic import ValidationError
 
 from credentials.binding import Binding
 from credentials.presentation import Bearer
+from rules.claims import Claim
+from rules.limits.claims import standing_claims
 from rules.limits.gcra import interval_us
 from rules.policy import values
 from rules.policy.addresses import parse_dial
 from rules.policy.checks import check, compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher
-from rules.policy.models import AccountDocument, ConnectionDocument, TenantDocument
+from rules.policy.models import AccountDocument, ConnectionDocument, LimitsDocument, TenantDocument
 from rules.policy.source import PolicyError, PolicyInvalid, PolicySource
 
 PERIODS_US: Final = MappingProxyType(
@@ -90,6 +92,8 @@ class Limits:
     concurrency: int | None
     rates: tuple[Rate, ...]
     spends: tuple[Spend, ...]
+    standing: Mapping[str, tuple[Claim, ...]] = field(repr=False, compare=False)
+    """Claims on rates and concurrency by connection, the same for every call; under `*` those of every other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,19 +250,30 @@ def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Ac
         default_ttl_seconds=tenant.credentials.ttl,
         allow=Matcher(compiled_rules(document.rules, allow=True)),
         deny=Matcher(compiled_rules(document.rules, allow=False)),
-        limits=Limits(
-            concurrency=document.limits.concurrency,
-            rates=tuple(
-                Rate(
-                    connection=rate.connection,
-                    max=rate.max,
-                    per=rate.per,
-                    interval_us=interval_us(rate.max, PERIODS_US[rate.per]),
-                    burst=rate.max if rate.burst is None else rate.burst,
-                )
-                for rate in document.limits.rate
-            ),
-            spends=tuple(Spend(spend.max.micros, spend.max.currency) for spend in document.limits.spend),
+        limits=_limits(tenant.tenant, name, document.limits),
+    )
+
+
+def _limits(tenant: str, account: str, document: LimitsDocument) -> Limits:
+    rates = tuple(
+        Rate(
+            connection=rate.connection,
+            max=rate.max,
+            per=rate.per,
+            interval_us=interval_us(rate.max, PERIODS_US[rate.per]),
+            burst=rate.max if rate.burst is None else rate.burst,
+        )
+        for rate in document.rate
+    )
+    return Limits(
+        concurrency=document.concurrency,
+        rates=rates,
+        spends=tuple(Spend(spend.max.micros, spend.max.currency) for spend in document.spend),
+        standing=MappingProxyType(
+            {
+                connection: standing_claims(tenant, account, rates, document.concurrency, connection)
+                for connection in {ANY, *(rate.connection for rate in rates)}
+            }
         ),
     )
 

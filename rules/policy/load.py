@@ -92,8 +92,7 @@ class _Loading:
         self._one_file_a_tenant(reading)
         if document is None:
             return
-        declared = reading.data.get("connections")
-        for finding in check(document, declared if isinstance(declared, dict) else ()):
+        for finding in check(document, _declared(reading.data)):
             location = _as_written(finding.location, kept)
             place = (reading.key if finding.at_key else reading.value)(location)
             kind = PolicyError if finding.fatal else PolicyWarning
@@ -207,6 +206,14 @@ def parse_authority(raw: bytes) -> str:
             "no PEM certificate in the file", "export the authority as PEM (BEGIN CERTIFICATE)"
         ) from None
     return "".join(c.public_bytes(Encoding.PEM).decode("ascii") for c in certificates)
+
+
+def _declared(data: dict[str, object]) -> tuple[str, ...] | None:
+    """The connections' names as written; None when they may stand under a key that was misspelt."""
+    connections = data.get("connections")
+    if isinstance(connections, dict):
+        return tuple(connections)
+    return () if "connections" in data or data.keys() <= TenantDocument.model_fields.keys() else None
 
 
 def _without(data: dict[str, object], locations: list[Location]) -> tuple[dict[str, object], _Kept]:

@@ -6,6 +6,7 @@ with the path. What it costs depends on the path's length and on how many rules 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from rules.policy.templates import PARAMETER, Parameter, Template
@@ -26,11 +27,12 @@ class Rule:
     template: Template
     position: int
     """In the account's list, from 0; the last word between rules that are equally specific."""
+    rank: tuple[tuple[int, ...], bool, bool, int] = field(init=False, repr=False, compare=False)
+    """The smaller, the more specific: by path, then by connection, then by method, then as written."""
 
-    @property
-    def rank(self) -> tuple[tuple[int, ...], bool, bool, int]:
-        """The smaller, the more specific: by path, then by connection, then by method, then as written."""
-        return (self.template.rank, self.connection == ANY, self.methods is None, self.position)
+    def __post_init__(self) -> None:
+        rank = (self.template.rank, self.connection == ANY, self.methods is None, self.position)
+        object.__setattr__(self, "rank", rank)
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Matcher:
     def __post_init__(self) -> None:
         tries: dict[tuple[str, str | None], _Node] = {}
         # The most specific first, so that what a node holds is already in order.
-        for rule in sorted(self.rules, key=lambda r: r.rank):
+        for rule in sorted(self.rules, key=_rank):
             for method in rule.methods if rule.methods is not None else (None,):
                 _insert(tries.setdefault((rule.connection, method), _Node()), rule)
         object.__setattr__(self, "_tries", tries)
@@ -69,7 +71,7 @@ class Matcher:
             if trie is not None:
                 _walk(trie, segments, found, at_most)
         if len(found) > 1:
-            found.sort(key=lambda rule: rule.rank)
+            found.sort(key=_rank)
         return tuple(found[:at_most])
 
     def covering(self, rule: Rule) -> Rule | None:
@@ -84,8 +86,11 @@ class Matcher:
                         _walk(trie, rule.template.segments, found, 1, rest=rule.template.rest)
             if not found:
                 return None
-            first = first or min(found, key=lambda r: r.rank)
+            first = first or min(found, key=_rank)
         return first
+
+
+_rank: Final = attrgetter("rank")
 
 
 def _insert(trie: _Node, rule: Rule) -> None:

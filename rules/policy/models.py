@@ -58,6 +58,11 @@ def _refuse_tools(value: object) -> object:
     return value
 
 
+def _refuse_true(value: object) -> object:
+    # To Python, and so to a Literal, `true` is 1.
+    return str(value) if isinstance(value, bool) else value
+
+
 Name = Annotated[str, AfterValidator(values.check_name), _text(values.NAME, "support-agent")]
 ConnectionOrAny = Annotated[str, AfterValidator(_check_connection), _text(rf"(?:\*|{values.NAME})", "tickets", "*")]
 SecretName = Annotated[str, AfterValidator(values.check_secret_name), _text(values.REFERENCE, "zendesk/prod")]
@@ -127,8 +132,14 @@ class _Document(BaseModel):
 class CredentialsDocument(_Document):
     """How long the credentials of a tenant's agents live."""
 
-    ttl: Duration = Field(default=300, description="Lifetime of a credential when none is asked for.")
-    max_ttl: Duration = Field(default=3600, description="The longest lifetime that may be asked for; at most 24h.")
+    ttl: Duration = Field(
+        default=300, description="Lifetime of a credential when none is asked for.", json_schema_extra={"default": "5m"}
+    )
+    max_ttl: Duration = Field(
+        default=3600,
+        description="The longest lifetime that may be asked for; at most 24h.",
+        json_schema_extra={"default": "1h"},
+    )
 
 
 class ConnectionDocument(_Document):
@@ -208,6 +219,8 @@ class DenyDocument(_Document):
 class RuleDocument(_Document):
     """One rule: it either allows or denies."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["allow"]}, {"required": ["deny"]}]})
+
     id: Name = Field(description="Unique in the account; stands in denials and records.")
     allow: Annotated[AllowDocument, BeforeValidator(_refuse_tools)] | None = None
     deny: (
@@ -231,7 +244,7 @@ class AccountDocument(_Document):
 class TenantDocument(_Document):
     """The policy of one tenant."""
 
-    exeat: Literal[1] = Field(description="Version of this schema.")
+    exeat: Annotated[Literal[1], BeforeValidator(_refuse_true)] = Field(description="Version of this schema.")
     tenant: Name
     timezone: Zone = Field(default="UTC", description="Where a day of a spend limit begins and ends.")
     roles: dict[Name, list[Email]] = Field(default={}, description="Named groups of people.")

@@ -199,6 +199,9 @@ class _Builder:
         if isinstance(parent, _Mapping) and parent.key is None and not parent.skip:
             return self._key(event, parent)
         if isinstance(event, ScalarEvent):
+            if event.style is None and event.value == "" and isinstance(parent, _Mapping) and parent.key is not None:
+                # An empty value begins where the next thing does; it is missing where its key stands.
+                self.place = self._keys[(*parent.location, parent.key)]
             self._attach(parent, _scalar(event))
         elif len(self._stack) >= MAX_DEPTH:
             self._stop(f"nested deeper than {MAX_DEPTH}", "no part of a policy is that deep; close a bracket")

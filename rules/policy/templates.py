@@ -72,7 +72,10 @@ def normal_segments(path: str) -> tuple[str, ...] | None:
 def parse_template(value: str) -> Template:
     """The template that `/api/v2/tickets/{id}` or `/repos/acme/**` writes; ValueInvalid with the fix otherwise."""
     if not value.startswith("/"):
-        raise ValueInvalid("a path starts with a slash", f"write /{value}" if value.isascii() else "start it with /")
+        raise ValueInvalid(
+            "a path starts with a slash",
+            f"write /{value}" if value.isascii() and value.isprintable() else "start it with /",
+        )
     if "?" in value or "#" in value:
         raise ValueInvalid("a path without query and fragment", "leave out ? or # and what follows; rules see the path")
     if value == "/**":

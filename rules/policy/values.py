@@ -13,7 +13,8 @@ from rules.policy.invalid import ValueInvalid
 NAME: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 """Tenants, accounts, connections, roles and rules. They are parts of keys joined by `/`, of URLs and of file names."""
 REFERENCE: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,3}"
-MONEY: Final = r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,6}))? ([A-Z]{3})"
+MONEY: Final = r"(0|[1-9][0-9]{0,8})(?:\.([0-9]{1,6}))? ([A-Z]{3})"
+"""Below a thousand million, so that millionths stay below 2^53: every reader of JSON keeps them exact."""
 DURATION: Final = r"([1-9][0-9]{0,6})(s|m|h|d)"
 EMAIL: Final = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}"
 
@@ -60,7 +61,7 @@ def check_name(value: str) -> str:
 
 def check_secret_name(value: str) -> str:
     """The secret's name itself. A refusal never quotes it: it may be the secret, pasted into the wrong place."""
-    if not re.fullmatch(REFERENCE, value, re.ASCII):
+    if len(value) > 128 or not re.fullmatch(REFERENCE, value, re.ASCII):
         raise ValueInvalid(
             "not the name of a secret",
             "write a name such as zendesk/prod; the value goes into `exeat secret set`, never into a policy",
@@ -93,7 +94,8 @@ def parse_money(value: object) -> Money:
         if isinstance(value, str) and re.fullmatch(MONEY, value.upper().strip(), re.ASCII):
             raise ValueInvalid("not an amount of money", f"write {value.upper().strip()}")
         raise ValueInvalid(
-            "not an amount of money", "write a number, at most six decimals, a space and a currency, such as 0.002 USD"
+            "not an amount of money",
+            "write a number below 1000000000, at most six decimals, a space and a currency, such as 0.002 USD",
         )
     whole, fraction, currency = match.groups()
     return Money(int(whole) * 1_000_000 + int((fraction or "").ljust(6, "0")), currency)

@@ -1,0 +1,179 @@
+"""What a new policy opens and what it closes, in lines for the person who applies it."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from rules.policy.compile import Account, Connection, Limits, PolicySet, Rate, TenantPolicy
+from rules.policy.matcher import Rule
+from rules.policy.values import Money, write_duration, write_present
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The difference between two policies. All three empty: they judge every call the same way."""
+
+    opens: tuple[str, ...]
+    """More may leave than before: an allow rule added, a deny rule removed, a limit raised."""
+    closes: tuple[str, ...]
+    """Less may leave than before."""
+    changes: tuple[str, ...]
+    """Whether it opens or closes cannot be told from the policy: another host, another secret, other owners."""
+
+
+def summarise(old: PolicySet | None, new: PolicySet) -> Summary:
+    """What applying `new` in place of `old` opens, closes and changes; `old` None: nothing was allowed before.
+
+    A rule, connection or limit that was rewritten under its old name appears as what it was, closed, and as what it is,
+    opened, unless one of the two is plainly the wider.
+    """
+    diff = _Diff()
+    before = {} if old is None else old.tenants
+    _each(before, new.tenants, diff.tenant)
+    return Summary(tuple(diff.opens), tuple(diff.closes), tuple(diff.changes))
+
+
+def _each[T](old: Mapping[str, T], new: Mapping[str, T], take: Callable[[str, T | None, T | None], None]) -> None:
+    for name in sorted({*old, *new}):
+        was, is_ = old.get(name), new.get(name)
+        if was != is_:
+            take(name, was, is_)
+
+
+@dataclass(slots=True)
+class _Diff:
+    opens: list[str] = field(default_factory=list)
+    closes: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+    def tenant(self, name: str, old: TenantPolicy | None, new: TenantPolicy | None) -> None:
+        if new is None:
+            self.closes.append(f"{name}: tenant removed, all of it")
+            return
+        if old is None:
+            self.opens.append(f"{name}: tenant added")
+        elif old.timezone != new.timezone:
+            self.changes.append(f"{name}: a day is one of {new.timezone.key}, not of {old.timezone.key}")
+        if old is not None and old.roles != new.roles:
+            self.changes.append(f"{name}: roles")
+        _each({} if old is None else old.connections, new.connections, self.connection)
+        _each({} if old is None else old.accounts, new.accounts, self.account)
+
+    def connection(self, name: str, old: Connection | None, new: Connection | None) -> None:
+        of = new or old
+        where = f"{of.tenant if of else '-'}: connection {name}"
+        if old is None and new is not None:
+            self.opens.append(f"{where} to {_destination(new)}")
+        elif new is None and old is not None:
+            self.closes.append(f"{where} to {_destination(old)}")
+        elif old is not None and new is not None:
+            for what, was, is_ in zip(_CONNECTION, _described(old), _described(new), strict=True):
+                if was != is_:
+                    self.changes.append(f"{where}: {what} {is_}, was {was}")
+
+    def account(self, name: str, old: Account | None, new: Account | None) -> None:
+        if new is None:
+            if old is not None:
+                self.closes.append(f"{old.tenant}/{name}: account removed, all of it")
+            return
+        where = f"{new.tenant}/{name}"
+        if old is None:
+            self.opens.append(f"{where}: account added")
+        elif old.owners != new.owners:
+            self.changes.append(f"{where}: owners")
+        _each(_by_id(old.allow.rules if old else ()), _by_id(new.allow.rules), self._rule(where, "allow"))
+        _each(_by_id(old.deny.rules if old else ()), _by_id(new.deny.rules), self._rule(where, "deny"))
+        # What limits a new account is no news beside that it is new.
+        if old is not None:
+            self.limits(where, old.limits, new.limits)
+            ttl = "longest credential"
+            self._bound(where, ttl, old.max_ttl_seconds, new.max_ttl_seconds, write_duration)
+
+    def _rule(self, where: str, verb: str) -> Callable[[str, Rule | None, Rule | None], None]:
+        def take(name: str, old: Rule | None, new: Rule | None) -> None:
+            if old is not None and new is not None and _reach(old) == _reach(new):
+                return  # it only moved
+            widens, narrows = (self.opens, self.closes) if verb == "allow" else (self.closes, self.opens)
+            if old is not None:
+                narrows.append(f"{where}: no longer {verb} {name}: {_reach(old)}")
+            if new is not None:
+                widens.append(f"{where}: {verb} {name}: {_reach(new)}")
+
+        return take
+
+    def limits(self, where: str, old: Limits, new: Limits) -> None:
+        self._bound(where, "concurrency", old.concurrency, new.concurrency, str)
+        for currency in sorted({spend.currency for spend in (*old.spends, *new.spends)}):
+            self._bound(where, "spend per day", _most(old, currency), _most(new, currency), _money(currency))
+        _each(_by_name(old.rates), _by_name(new.rates), self._rate(where))
+
+    def _rate(self, where: str) -> Callable[[str, Rate | None, Rate | None], None]:
+        def take(name: str, old: Rate | None, new: Rate | None) -> None:
+            text = f"{where}: rate on {name} {_written(new)}, was {_written(old)}"
+            if new is None or (old is not None and new.interval_us <= old.interval_us and new.burst >= old.burst):
+                self.opens.append(text)
+            elif old is None or (new.interval_us >= old.interval_us and new.burst <= old.burst):
+                self.closes.append(text)
+            else:
+                self.changes.append(text)
+
+        return take
+
+    def _bound(self, where: str, what: str, old: int | None, new: int | None, show: Callable[[int], str]) -> None:
+        if old == new:
+            return
+        is_, was = ("no limit" if bound is None else show(bound) for bound in (new, old))
+        text = f"{where}: {what} {is_}, was {was}"
+        wider = new is None or (old is not None and new > old)
+        (self.opens if wider else self.closes).append(text)
+
+
+_CONNECTION = ("destination", "secret", "presented as", "dials", "networks", "authority", "price")
+
+
+def _described(connection: Connection) -> tuple[str, ...]:
+    """What there is to say about a connection, in the order of `_CONNECTION`."""
+    binding, dial = connection.binding, connection.dial
+    return (
+        _destination(connection),
+        "none" if binding is None else binding.secret_name,
+        "nothing" if binding is None else str(write_present(binding.presentation)),
+        "what DNS says" if dial is None else f"{dial[0]} port {dial[1]}",
+        ", ".join(map(str, connection.networks)) or "public only",
+        "public ones" if connection.ca_pem is None else _fingerprint(connection.ca_pem),
+        "free" if connection.currency is None else str(Money(connection.price_micros, connection.currency)),
+    )
+
+
+def _destination(connection: Connection) -> str:
+    return f"{connection.scheme}://{connection.host}:{connection.port}"
+
+
+def _fingerprint(pem: str) -> str:
+    return f"sha256:{hashlib.sha256(pem.encode('ascii')).hexdigest()[:16]}"
+
+
+def _by_id(rules: tuple[Rule, ...]) -> dict[str, Rule]:
+    return {rule.id: rule for rule in rules}
+
+
+def _by_name(rates: tuple[Rate, ...]) -> dict[str, Rate]:
+    return {f"{rate.connection} per {rate.per}": rate for rate in rates}
+
+
+def _reach(rule: Rule) -> str:
+    """The calls that a rule means."""
+    methods = "any method" if rule.methods is None else ",".join(sorted(rule.methods))
+    return f"{methods} {rule.connection} {rule.template.text}"
+
+
+def _written(rate: Rate | None) -> str:
+    return "no limit" if rate is None else f"{rate.max} per {rate.per}, {rate.burst} at once"
+
+
+def _most(limits: Limits, currency: str) -> int | None:
+    return next((spend.max_micros for spend in limits.spends if spend.currency == currency), None)
+
+
+def _money(currency: str) -> Callable[[int], str]:
+    return lambda micros: str(Money(micros, currency))
