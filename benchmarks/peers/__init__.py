@@ -5,6 +5,7 @@ from typing import Final
 from benchmarks.peers.direct import Direct
 from benchmarks.peers.mitmdump import Mitmdump
 from benchmarks.peers.peer import Missing, Peer, Running
+from benchmarks.peers.product import RECORDED, UNRECORDED
 from benchmarks.peers.proxypy import ProxyPy
 from benchmarks.peers.squid import Squid
 
@@ -13,6 +14,8 @@ __all__ = ["PEERS", "Missing", "Peer", "Running"]
 PEERS: Final[tuple[Peer, ...]] = (
     Direct(),
     Squid(),
+    UNRECORDED,
+    RECORDED,
     ProxyPy(),
     Mitmdump(),
 )

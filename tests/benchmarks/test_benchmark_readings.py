@@ -81,4 +81,5 @@ def test_the_report_leads_with_ratios_to_mitmdump(tmp_path: Path) -> None:
 
 def test_every_peer_is_listed_once() -> None:
     files = {path.stem for path in Path(measure.__file__).parent.joinpath("peers").glob("*.py")} - {"__init__", "peer"}
-    assert sorted(type(peer).__module__.rpartition(".")[2] for peer in PEERS) == sorted(files)
+    assert {type(peer).__module__.rpartition(".")[2] for peer in PEERS} == files
+    assert len({peer.name for peer in PEERS}) == len(PEERS)
