@@ -16,17 +16,26 @@ from ledger.clock import Clock, SystemClock
 from ledger.commitment import commitment, commitment_holds, salt
 from ledger.errors import LedgerError, LedgerRefused, LedgerUnavailable, RecordRefused
 from ledger.files import Files, PosixFiles
+from ledger.findings import KINDS, Finding, Weight
 from ledger.locks import LockStore, MemoryLockStore
 from ledger.log import Head, Ledger
 from ledger.reading import Cursor, Record, find_call, read_records
+from ledger.report import EXIT_COULD_NOT_RUN, EXIT_WRONG_USE, Report, printable, render
 from ledger.sequencer import Limits
+from ledger.sources import DirectorySource, MemorySource, Source
 from ledger.trust import Trust, TrustInvalid
+from ledger.verify import WrongUse, verify
 
 __all__ = [
+    "EXIT_COULD_NOT_RUN",
+    "EXIT_WRONG_USE",
+    "KINDS",
     "Batch",
     "Clock",
     "Cursor",
+    "DirectorySource",
     "Files",
+    "Finding",
     "Head",
     "Ledger",
     "LedgerError",
@@ -35,17 +44,25 @@ __all__ = [
     "Limits",
     "LockStore",
     "MemoryLockStore",
+    "MemorySource",
     "PosixFiles",
     "Receipt",
     "Record",
     "RecordRefused",
+    "Report",
+    "Source",
     "SystemClock",
     "Trust",
     "TrustInvalid",
+    "Weight",
+    "WrongUse",
     "commitment",
     "commitment_holds",
     "find_call",
+    "printable",
     "read_records",
     "receipt_holds",
+    "render",
     "salt",
+    "verify",
 ]

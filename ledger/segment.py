@@ -44,9 +44,11 @@ _HEADER_SCHEMA = Object(
 class FrameBad(ValueError):
     """The bytes at an offset are no valid frame."""
 
-    def __init__(self, offset: int, detail: str) -> None:
+    def __init__(self, offset: int, detail: str, *, order: bool = False) -> None:
         super().__init__(f"offset {offset}: {detail}")
         self.offset = offset
+        self.order = order
+        """True when the frame itself is whole but stands in a wrong place."""
         self.detail = detail
 
 
@@ -158,17 +160,17 @@ def groups(data: bytes, offset: int) -> Iterator[Group]:
                 if first < 0:
                     first = seq
                 elif seq != last + 1:
-                    raise FrameBad(offset, "a record's frame is out of order")
+                    raise FrameBad(offset, "a record's frame is out of order", order=True)
                 last = seq
                 records.append(payload)
                 offset = after
                 continue
             break
         if type_ != COMMIT or not records or seq != last or len(payload) != COMMIT_PAYLOAD.size:
-            raise FrameBad(offset, "not the commit of this group")
+            raise FrameBad(offset, "not the commit of this group", order=True)
         claimed, key_id, signature = COMMIT_PAYLOAD.unpack(payload)
         if claimed != first:
-            raise FrameBad(offset, "the commit names another first record")
+            raise FrameBad(offset, "the commit names another first record", order=True)
         offset = after
         yield Group(start, offset, first, last, tuple(records), key_id, signature)
 

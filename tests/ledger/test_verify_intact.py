@@ -1,0 +1,73 @@
+"""What the verifier says of ledgers that nobody touched."""
+
+import json
+
+from ledger import Trust, read_records, render, verify
+
+
+def fill(ledger, records, calls=3):
+    """A few calls of every ending, with receipts awaited one by one."""
+    ledger.submit(*records.activate()).result(10)
+    for n in range(calls):
+        intent = ledger.submit(*records.intent(f"c_{n}", tenant=f"t{n % 2}")).result(10)
+        ledger.submit(*records.outcome(f"c_{n}", intent.seq, tenant=f"t{n % 2}")).result(10)
+    ledger.submit(*records.denied("d_1")).result(10)
+    ledger.submit(*records.rejected()).result(10)
+
+
+def test_a_closed_ledger_is_intact(world, records, tmp_path):
+    with world() as ledger:
+        fill(ledger, records)
+        trust = ledger.trust()
+    report = verify(tmp_path / "ledger", trust, tenant="t0")
+    assert report.findings == ()
+    assert report.exit_code == 0
+    assert report.stopped
+    assert report.tail_records == 0
+    assert report.tenant == {
+        "name": "t0",
+        "records": 4,
+        "root": report.tenant["root"],
+        "types": {"call.intent": 2, "call.outcome": 2},
+    }
+    assert json.loads(json.dumps(report.to_json()))["exit_code"] == 0
+    text = render(report)
+    assert text.startswith("INTACT, COMPLETE")
+    assert "NOT PROVEN" in text
+
+
+def test_the_trust_file_survives_its_own_text(world):
+    with world() as ledger:
+        trust = ledger.trust()
+        assert Trust.parse(ledger.trust_text()) == trust
+        assert trust.fingerprint in ledger.trust_text()
+
+
+def test_a_demanded_rung_that_is_not_reached_is_exit_code_4(world, records, tmp_path):
+    """Local storage is rung 0 and is never graded up."""
+    with world() as ledger:
+        trust = ledger.trust()
+    report = verify(tmp_path / "ledger", trust, rung=1)
+    assert report.exit_code == 4
+    assert [finding.name for finding in report.findings] == ["anchor_insufficient"]
+
+
+def test_a_ledger_that_is_being_written_is_intact_up_to_its_last_group(world, records, tmp_path):
+    with world() as ledger:
+        fill(ledger, records)
+        report = verify(tmp_path / "ledger", ledger.trust())
+        assert report.exit_code == 0
+        assert not report.stopped
+        assert report.tail_records == 9
+
+
+def test_restarts_are_paired_and_reported(world, records, tmp_path):
+    for n in range(3):
+        with world() as ledger:
+            fill(ledger, records) if n == 0 else ledger.submit(*records.denied(f"e_{n}")).result(10)
+            trust = ledger.trust()
+    report = verify(tmp_path / "ledger", trust)
+    assert report.exit_code == 0
+    assert report.starts == 3
+    assert report.recoveries == ()
+    assert [record.type for record in read_records(tmp_path / "ledger")].count("ledger.stop") == 3
