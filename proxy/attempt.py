@@ -1,0 +1,187 @@
+"""Steps 6 and 8 of one attempt: an intent that is durable before anything leaves, and exactly one outcome.
+
+An attempt never waits for its agent: what has been begun here is finished in tasks of its own when the call is
+cancelled, so that no intent stays open and no reservation leaks while the process lives. When the process dies, the
+ledger's recovery closes the intent.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Final
+
+from ledger import LedgerError, Receipt
+from proxy.metrics import Metrics
+from proxy.records import Content, Cost, Recorder
+from rules.claims import Reservations, Reserved
+from rules.codes import Code
+
+logger = logging.getLogger("exeat.gate")
+
+_HALTED: Final = "the record could not be made durable"
+
+
+class CommitFailed(Exception):
+    """The intent is not known to be durable: nothing may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A durable intent and the digest of exactly the bytes it lets out."""
+
+    receipt: Receipt
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an attempt ended."""
+
+    status: str
+    """confirmed, failed, timeout, aborted or indeterminate (the ledger's words)."""
+    sent: bool
+    """False only if certainly no byte reached the origin."""
+    http: int | None = None
+    code: Code | None = None
+    err: str | None = None
+    """For operators; no secret, no payload."""
+    reply: Content | None = None
+    """The record's `resp`."""
+
+
+class Books:
+    """Where attempts are written down: the ledger, the reservations, the counters; and the tasks that outlive calls."""
+
+    def __init__(self, recorder: Recorder, reservations: Reservations, metrics: Metrics, commit_seconds: float) -> None:
+        self.recorder = recorder
+        self.reservations = reservations
+        self.metrics = metrics
+        self.commit_seconds = commit_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def finish_later(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+        """The work goes on when the call that began it is over. Await the task shielded, or not at all."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def settled(self) -> None:
+        """Nothing is left to finish."""
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks still finishing calls that are over."""
+        return len(self._tasks)
+
+
+class Attempt:
+    """One attempt of one call."""
+
+    def __init__(self, books: Books, tenant: str, call: str, number: int, cost: Cost | None) -> None:
+        self._books = books
+        self._tenant = tenant
+        self._call = call
+        self.number = number
+        self._cost = cost
+        self._began = time.time_ns() // 1000
+        self._receipt: Receipt | None = None
+        self._closed = False
+
+    async def commit(self, intent: Content, digest: bytes) -> Committed:
+        """(6) The intent is durable when this returns.
+
+        Raises `CommitFailed` when that is not certain within the bound, or the cancellation it was hit by. Either way
+        an intent that becomes durable afterwards is closed as `aborted`, not sent.
+        """
+        books = self._books
+        try:
+            future = books.recorder.submit_async(asyncio.get_running_loop(), "call.intent", self._tenant, intent)
+        except LedgerError as error:
+            raise CommitFailed(_HALTED) from error
+        try:
+            async with asyncio.timeout(books.commit_seconds):
+                receipt = await asyncio.shield(future)
+        except LedgerError as error:
+            raise CommitFailed(_HALTED) from error
+        except TimeoutError as error:
+            books.finish_later(self._abandon(future))
+            raise CommitFailed(_HALTED) from error
+        except asyncio.CancelledError:
+            books.finish_later(self._abandon(future))
+            raise
+        self._receipt = receipt
+        return Committed(receipt, digest)
+
+    async def _abandon(self, future: "asyncio.Future[Receipt]") -> None:
+        try:
+            self._receipt = await future
+        except LedgerError as error:
+            logger.error("call %s: its intent never became durable and was not sent: %s", self._call, error)
+            return
+        await self.conclude(Result("aborted", sent=False))
+
+    def outcome(self, result: Result, spent_micros: int) -> "asyncio.Future[Receipt]":
+        """(8) The outcome is on its way to the ledger; the future is done when it is durable. At most once."""
+        if self._receipt is None or self._closed:
+            raise RuntimeError("an outcome needs its intent, and there is only one")
+        self._closed = True
+        self._books.metrics.settled(result.status)
+        content: Content = {
+            "call": self._call,
+            "attempt": self.number,
+            "intent": self._receipt.seq,
+            "result": {
+                "status": result.status,
+                "http": result.http,
+                "err": result.err,
+                "code": None if result.code is None else str(result.code),
+                "sent": result.sent,
+                "started_us": self._began,
+                "ended_us": max(self._began, time.time_ns() // 1000),
+            },
+            "resp": result.reply,
+            "cost": None if self._cost is None else self._cost.content(spent_micros),
+        }
+        return self._books.recorder.submit_async(
+            asyncio.get_running_loop(), "call.outcome", self._tenant, content
+        )
+
+    @property
+    def open(self) -> bool:
+        """True while there is a durable intent without an outcome."""
+        return self._receipt is not None and not self._closed
+
+    async def conclude(self, result: Result) -> None:
+        """The outcome is durable, or the failure to make it so is logged: recovery will close the intent."""
+        spent = self._cost.micros if self._cost is not None and result.sent else 0
+        try:
+            await self.outcome(result, spent)
+        except LedgerError as error:
+            logger.error("call %s: outcome %s could not be recorded: %s", self._call, result.status, error)
+
+
+class Hold:
+    """A call's reservation, given back exactly once."""
+
+    __slots__ = ("_reservations", "_reserved")
+
+    def __init__(self, reservations: Reservations, reserved: Reserved) -> None:
+        self._reservations = reservations
+        self._reserved: Reserved | None = reserved
+
+    def release(self) -> None:
+        """Nothing was spent. Idempotent."""
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            self._reservations.release(reserved)
+
+    def settle(self, spent_micros: int) -> None:
+        """So much was spent. Idempotent."""
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            self._reservations.settle(reserved, spent_micros)

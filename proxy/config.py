@@ -1,0 +1,48 @@
+"""The enforcement point's configuration: read once, frozen, every limit with its reason."""
+
+from dataclasses import dataclass, field
+
+from proxy.http.limits import HttpLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds each phase of a call may take; a phase that takes longer ends the call as a time-out."""
+
+    handshake: float = 10.0
+    """TLS with the agent. nginx gives 60; an agent sits nearby."""
+    headers: float = 10.0
+    """From a request's first byte to the end of its head (slowloris); nginx and Apache give 60 and 20-40."""
+    body_idle: float = 30.0
+    """Between two pieces of a request's or a response's body, other than an event stream."""
+    stream_idle: float = 600.0
+    """Between two pieces of an event stream; vendors send keep-alives every 15 to 60 s."""
+    tunnel_idle: float = 120.0
+    """Between two requests of a kept-alive tunnel."""
+    connect: float = 10.0
+    """TCP and TLS to the origin, name resolution included."""
+    first_byte: float = 600.0
+    """From the request's last byte to the answer's first; the longest model calls take minutes (openai's SDK waits 600)."""
+    total: float = 3600.0
+    """The whole call."""
+    commit: float = 5.0
+    """A record's durability; a disk that hangs longer is a disk that fails."""
+    reserve: float = 0.5
+    """The limits' store."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """What the gate is started with."""
+
+    listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 8080),)
+    http: HttpLimits = field(default_factory=HttpLimits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    max_held_reply_bytes: int = 64 * 1024
+    """Replies up to this size are held whole until their outcome is durable; larger ones are streamed."""
+    max_connections: int = 10_000
+    """Agents' connections in all; more are closed at once. About 165 KB each (performance.md)."""
+    max_unknown_hosts: int = 64
+    """First-seen hosts outside the policy that one account may have certificates minted for, an hour."""
+    unsafe: tuple[str, ...] = ()
+    """Names of the unsafe switches in force; shown in health and in every record."""

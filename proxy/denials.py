@@ -1,0 +1,93 @@
+"""A refusal as the agent's program reads it: RFC 9457 problem details with permanent members."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from rules.codes import TABLE, Category, Code
+from rules.decision import Reason
+
+_REASONS: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+_CHALLENGE: Final = 'Basic realm="exeat", charset="UTF-8"'
+DOCUMENTATION: Final = "https://exeat.dev/denials#"
+"""Prefix of the `type` member: an identifier, stable for ever, that need not resolve (RFC 9457 3.1.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One refusal, ready to be sent."""
+
+    reason: Reason
+    call: str
+    policy: str | None = None
+    retry_after_seconds: int | None = None
+
+    def status(self, *, in_tunnel: bool) -> int:
+        """The HTTP status. 407 belongs to proxies; inside a tunnel the agent believes to talk to the origin, so 401."""
+        status = TABLE[self.reason.code].status
+        return 401 if status == 407 and in_tunnel else status
+
+    def body(self, status: int) -> bytes:
+        """The problem+json document."""
+        entry = TABLE[self.reason.code]
+        members: dict[str, object] = {
+            "type": DOCUMENTATION + self.reason.code,
+            "title": entry.title,
+            "status": status,
+            "detail": self.reason.detail,
+            "code": str(self.reason.code),
+            "category": str(entry.category),
+            "call": self.call,
+            "how_to_proceed": entry.how_to_proceed,
+        }
+        if self.reason.rule is not None:
+            members["rule"] = self.reason.rule
+        if self.policy is not None:
+            members["policy"] = self.policy
+        if self.retry_after_seconds is not None:
+            members["retry_after"] = self.retry_after_seconds
+        return json.dumps(members, separators=(",", ":")).encode()
+
+    def render(self, *, in_tunnel: bool, keep_alive: bool, head_only: bool = False) -> bytes:
+        """The whole response."""
+        status = self.status(in_tunnel=in_tunnel)
+        body = self.body(status)
+        code = self.reason.code
+        lines = [
+            f"HTTP/1.1 {status} {_REASONS[status]}",
+            "Content-Type: application/problem+json",
+            f"Content-Length: {len(body)}",
+            "Cache-Control: no-store",
+            f"Exeat-Call: {self.call}",
+            f"Exeat-Code: {code}",
+        ]
+        if TABLE[code].category is not Category.TRANSIENT:
+            # Read by the openai and anthropic SDKs, which would otherwise retry every 408, 409, 429 and 5xx.
+            lines.append("X-Should-Retry: false")
+        if self.retry_after_seconds is not None:
+            lines.append(f"Retry-After: {self.retry_after_seconds}")
+        if status == 407:
+            lines.append(f"Proxy-Authenticate: {_CHALLENGE}")
+        elif status == 401:
+            lines.append('WWW-Authenticate: Bearer realm="exeat"')
+        if not keep_alive:
+            lines.append("Connection: close")
+        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+        return head if head_only else head + body
+
+
+def denial(code: Code, detail: str, call: str, *, rule: str | None = None) -> Denial:
+    """A denial for one reason, outside of any policy."""
+    return Denial(Reason(code, detail, rule), call)

@@ -1,0 +1,282 @@
+"""How a call ends when it is not relayed to its end: refused, denied, stopped. Recorded before it is answered."""
+
+import asyncio
+import logging
+
+from credentials.principal import NO_TENANT, Principal
+from ledger import LedgerError, commitment
+from proxy.attempt import Books, Result
+from proxy.denials import Denial
+from proxy.exchange import Exchange
+from proxy.http.errors import RequestRefused
+from proxy.journey import CallRefused, Journey, new_call_id
+from proxy.live import LiveCall, LiveCalls, Stop
+from proxy.metrics import Metrics
+from proxy.records import (
+    Content,
+    agent_content,
+    decision_inputs,
+    deny_content,
+    operation_content,
+    request_target,
+    route_shape,
+)
+from proxy.rejections import Rejections
+from proxy.wire import Wire, WireClosed
+from proxy.world import World
+from rules.call import Call
+from rules.codes import Code
+from rules.decision import Reason
+
+logger = logging.getLogger("exeat.gate")
+
+
+class Endings:
+    """Ends calls. One for the whole gate."""
+
+    def __init__(
+        self,
+        world: World,
+        books: Books,
+        live: LiveCalls,
+        rejections: Rejections,
+        metrics: Metrics,
+        environment: Content,
+        commit_seconds: float,
+    ) -> None:
+        self._world = world
+        self._books = books
+        self._live = live
+        self._rejections = rejections
+        self._metrics = metrics
+        self._environment = environment
+        self._commit_seconds = commit_seconds
+
+    async def reject(
+        self,
+        exchange: Exchange | None,
+        code: Code,
+        detail: str,
+        peer: str,
+        *,
+        close: bool = False,
+        principal: Principal | None = None,
+    ) -> bool:
+        """Somebody without a valid identity, or a request that is none, is recorded and told so."""
+        call = new_call_id()
+        self._metrics.decided(code)
+        recorded = await self._record_rejection(code, call, peer, principal)
+        if exchange is None:
+            return False
+        return await exchange.refuse(Denial(_reason(code, detail, recorded), call), keep_alive=not close)
+
+    async def reject_unparsed(self, wire: Wire, code: Code, detail: str, *, in_tunnel: bool) -> None:
+        """As `reject`, where not even a head could be read. The caller closes the wire."""
+        call = new_call_id()
+        self._metrics.decided(code)
+        recorded = await self._record_rejection(code, call, wire.peer, None)
+        wire.write(Denial(_reason(code, detail, recorded), call).render(in_tunnel=in_tunnel, keep_alive=False))
+
+    async def challenge(self, exchange: Exchange, peer: str) -> bool:
+        """An agent that showed no credential is asked for one; counted in the next summary."""
+        code = Code.CREDENTIAL_MISSING
+        self._rejections.count(NO_TENANT, code, peer)
+        return await exchange.refuse(Denial(Reason(code, "this proxy needs an Exeat credential"), new_call_id()))
+
+    async def _record_rejection(self, code: Code, call: str, peer: str, principal: Principal | None) -> bool:
+        tenant = NO_TENANT if principal is None else principal.tenant
+        if not self._rejections.individually(peer if principal is None else f"{tenant}/{principal.account}"):
+            self._rejections.count(tenant, code, peer)
+            return True
+        content: Content = {
+            "call": call,
+            "reason": {"code": str(code)},
+            "source": peer,
+            "door": "forward",
+            "agent": None if principal is None else agent_content(principal),
+            "op": None,
+        }
+        return await self._durable("call.rejected", tenant, content)
+
+    async def refuse_request(self, journey: Journey, error: RequestRefused) -> bool:
+        """(1) The request breaks the protocol, or is too large, before or after its agent was identified."""
+        if journey.call is None:
+            exchange = journey.exchange
+            return await self.reject(exchange, error.code, error.detail, exchange.wire.peer, close=True)
+        return await self.deny(journey, CallRefused(Reason(error.code, error.detail)))
+
+    async def deny(self, journey: Journey, refusal: CallRefused) -> bool:
+        """A call with an identity is refused. Recorded before it is answered; consumed nothing unless it was sent."""
+        exchange, call, live = journey.exchange, journey.call, journey.live
+        if call is None or live is None:
+            raise RuntimeError("a denial needs a call")
+        reason = refusal.reasons[0]
+        self._metrics.decided(reason.code)
+        if journey.attempt is not None and journey.attempt.open:
+            await self._fail_attempt(journey, live, reason)
+            recorded = True
+        else:
+            recorded = await self._record_denial(journey, call, refusal)
+        self._leave(journey)
+        if live.answering:
+            exchange.wire.abort()
+            return False
+        answered = Denial(
+            _reason(reason.code, reason.detail, recorded, reason.rule),
+            call.id,
+            None if journey.policy is None else journey.policy.digest,
+            refusal.retry_after_seconds,
+        )
+        return await exchange.refuse(answered)
+
+    async def crashed(self, journey: Journey) -> bool:
+        """Something nobody thought of was raised: refused, recorded, and the wire is closed."""
+        reason = Reason(Code.INTERNAL, "the call met an internal error")
+        if journey.call is not None and journey.live is not None:
+            return await self.deny(journey, CallRefused(reason)) and False
+        exchange = journey.exchange
+        return await self.reject(exchange, reason.code, reason.detail, exchange.wire.peer, close=True)
+
+    async def _fail_attempt(self, journey: Journey, live: LiveCall, reason: Reason) -> None:
+        """The intent is closed with what is known: not sent is failed, sent without a whole answer is not known."""
+        attempt = journey.attempt
+        if attempt is None:
+            return
+        if not live.sent:
+            status = "failed"
+        elif reason.code is Code.UPSTREAM_TIMEOUT:
+            status = "timeout"
+        else:
+            status = "aborted" if live.answering else "indeterminate"
+        await self._conclude(journey, Result(status, sent=live.sent, code=reason.code))
+
+    async def _conclude(self, journey: Journey, result: Result) -> None:
+        attempt = journey.attempt
+        if attempt is None:
+            return
+        if journey.hold is not None:
+            if result.sent:
+                journey.hold.settle(journey.spent_at_most)
+            else:
+                journey.hold.release()
+        await asyncio.shield(self._books.finish_later(attempt.conclude(result)))
+
+    async def _record_denial(self, journey: Journey, call: Call, refusal: CallRefused) -> bool:
+        principal = call.principal
+        code = refusal.reasons[0].code
+        if code is Code.LEDGER_UNAVAILABLE:
+            return False
+        source = f"{principal.tenant}/{principal.account}"
+        if not self._rejections.individually(source):
+            self._rejections.count(principal.tenant, code, principal.account)
+            return True
+        key = self._world.commitment_key(principal.tenant)
+        connection = None if journey.connection is None else journey.connection.name
+        route = route_shape(call.path) if journey.allowed is None else journey.allowed.route
+        policy = None if journey.policy is None else journey.policy.digest
+        content: Content = {
+            "call": call.id,
+            "attempt": 1 if journey.attempt is None else journey.attempt.number,
+            "agent": agent_content(principal),
+            "op": operation_content(call, connection, route),
+            "decision": deny_content(
+                refusal.reasons,
+                policy,
+                self._world.policy_epoch,
+                commitment(key, call.id, "inputs", decision_inputs(call)),
+            ),
+            "fields": {"target": commitment(key, call.id, "target", request_target(call))},
+            "env": self._environment,
+            "answered": {"http": Denial(refusal.reasons[0], call.id).status(in_tunnel=journey.exchange.in_tunnel)},
+        }
+        return await self._durable("call.denied", principal.tenant, content)
+
+    async def _durable(self, type_: str, tenant: str, content: Content) -> bool:
+        """True once the record is durable; a ledger that does not answer leaves the call denied all the same."""
+        try:
+            future = self._books.recorder.submit_async(asyncio.get_running_loop(), type_, tenant, content)
+            async with asyncio.timeout(self._commit_seconds):
+                await asyncio.shield(future)
+        except (LedgerError, TimeoutError) as error:
+            logger.error("%s could not be recorded: %s", type_, error)
+            return False
+        return True
+
+    async def stopped(self, journey: Journey, why: Stop) -> bool:
+        """The call was stopped from outside: settled with what is known, and told if nothing was answered yet."""
+        exchange, live, call = journey.exchange, journey.live, journey.call
+        if live is None or call is None:
+            raise RuntimeError("only a live call is stopped")
+        if why is Stop.REVOKED:
+            self._metrics.cuts += 1
+        answering = live.answering
+        code, detail = _stop_reason(why, live)
+        if journey.attempt is not None and journey.attempt.open:
+            status = "failed"
+            if live.sent:
+                status = "aborted" if answering else "indeterminate"
+                if why is Stop.TIMED_OUT:
+                    status = "timeout"
+            await self._conclude(journey, Result(status, sent=live.sent, code=code))
+        elif why is not Stop.DISCONNECTED and journey.attempt is None:
+            await self._record_denial(journey, call, CallRefused(Reason(code, detail)))
+        self._leave(journey)
+        if answering or why is Stop.DISCONNECTED:
+            exchange.wire.abort()
+            return False
+        self._metrics.decided(code)
+        return await exchange.refuse(Denial(Reason(code, detail), call.id), keep_alive=False)
+
+    def _leave(self, journey: Journey) -> None:
+        """The call is over: it can no longer be stopped."""
+        if journey.live is not None:
+            self._live.leave(journey.live)
+            journey.exchange.wire.on_lost = None
+
+    def finish(self, journey: Journey) -> None:
+        """Whatever way the call ended, nothing of it is left in any registry or store."""
+        self._leave(journey)
+        attempt = journey.attempt
+        if attempt is not None and attempt.open:
+            # Nothing above closed the intent: something nobody thought of was raised. Charged at its maximum if sent.
+            sent = journey.live is not None and journey.live.sent
+            self._books.finish_later(attempt.conclude(Result("indeterminate" if sent else "failed", sent=sent)))
+            if journey.hold is not None and sent:
+                journey.hold.settle(journey.spent_at_most)
+        if journey.hold is not None:
+            journey.hold.release()
+
+    async def settle(self, journey: Journey, result: Result) -> None:
+        """(8) The reservation is settled and the outcome durable: the last byte may go.
+
+        Raises `WireClosed` if the outcome cannot be made durable: the agent never sees the end of an unrecorded answer.
+        """
+        attempt = journey.attempt
+        if attempt is None:
+            raise RuntimeError("only an attempt is settled")
+        if journey.hold is not None:
+            journey.hold.settle(journey.spent_at_most)
+        try:
+            await asyncio.shield(attempt.outcome(result, journey.spent_at_most))
+        except LedgerError as error:
+            logger.error("call %s: its outcome could not be recorded: %s", journey.call_id, error)
+            journey.exchange.wire.abort()
+            raise WireClosed from error
+
+
+def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) -> Reason:
+    if recorded:
+        return Reason(code, detail, rule)
+    return Reason(Code.LEDGER_UNAVAILABLE, "the refusal could not be recorded", rule)
+
+
+def _stop_reason(why: Stop, live: LiveCall) -> tuple[Code, str]:
+    if why is Stop.REVOKED:
+        return Code.REVOKED_IN_FLIGHT, "an operator revoked the credential while the call was in flight"
+    if why is Stop.DRAINED:
+        return Code.DRAINING, "Exeat is shutting down"
+    if why is Stop.TIMED_OUT and live.phase in {"admit", "body"} and not live.sent:
+        return Code.REQUEST_TIMEOUT, "the request's body did not arrive in time"
+    if why is Stop.TIMED_OUT:
+        return Code.UPSTREAM_TIMEOUT, f"the service did not answer in time ({live.phase})"
+    return Code.INTERNAL, "the agent went away"

@@ -1,0 +1,88 @@
+"""One request on an agent's wire: its head, its body as it comes, and the place its answer goes to."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from credentials.principal import Principal
+from proxy.denials import Denial
+from proxy.http.request import RequestHead, RequestParser
+from proxy.wire import Wire, WireClosed
+
+_LINGER_BYTES: Final = 256 * 1024
+_LINGER_SECONDS: Final = 2.0
+"""How much of a refused upload is read and thrown away so that the agent reads the refusal rather than a reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What an agent asked for with CONNECT, and the credential it showed."""
+
+    host: str
+    port: int
+    token: str
+    principal: Principal
+    """Whom the token proved at CONNECT; every request inside proves it anew."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request being answered."""
+
+    wire: Wire
+    parser: RequestParser
+    head: RequestHead
+    tunnel: Tunnel | None
+    """None for a request outside of any tunnel."""
+
+    @property
+    def in_tunnel(self) -> bool:
+        """True where the agent believes to talk to the origin itself."""
+        return self.tunnel is not None
+
+    async def hold_body(self) -> bytes:
+        """The whole body; the parser bounds it. Raises `RequestRefused`, or `WireClosed` when it breaks off."""
+        if self.head.expect_continue and not self.parser.complete:
+            self.wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        parts: list[bytes] = []
+        while True:
+            part = self.parser.take_body()
+            if part:
+                parts.append(part)
+            if self.parser.complete:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            data = await self.wire.read()
+            if not data:
+                raise WireClosed
+            self.parser.feed(data)
+
+    async def refuse(self, denial: Denial, *, keep_alive: bool = True) -> bool:
+        """The denial is sent. True if the wire can carry another request."""
+        keep_alive = keep_alive and self.parser.complete and self.head.keep_alive
+        self.wire.write(
+            denial.render(
+                in_tunnel=self.in_tunnel, keep_alive=keep_alive, head_only=self.head.method == "HEAD"
+            )
+        )
+        if not keep_alive:
+            await linger(self.wire)
+        return keep_alive
+
+
+async def linger(wire: Wire) -> None:
+    """The wire is closed, after a bounded while in which the agent could read what was written.
+
+    Closing a socket with unread bytes in it sends a reset, and the agent's kernel then throws our answer away.
+    """
+    discarded = 0
+    try:
+        await wire.drain()
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while discarded < _LINGER_BYTES:
+                data = await wire.read()
+                if not data:
+                    break
+                discarded += len(data)
+    except (TimeoutError, WireClosed):
+        pass
+    wire.close()

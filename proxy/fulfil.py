@@ -1,0 +1,249 @@
+"""Step 7: attach the secret, forward, and stream the answer back up to its last byte.
+
+The last byte is never written here. `relay` hands it back, and the pipeline releases it once the outcome is durable:
+an agent that has seen the end of an answer can rely on the ledger having it too.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from credentials.binding import Binding
+from credentials.secret import Secret
+from ledger import commitment
+from proxy.attempt import Committed
+from proxy.config import GateConfig
+from proxy.egress.errors import UpstreamBroken
+from proxy.egress.pool import Pool
+from proxy.egress.route import Route
+from proxy.egress.upstream import Upstream
+from proxy.http.emit import LAST_CHUNK, Head, emit_chunk, emit_response_head
+from proxy.http.response import ResponseHead
+from proxy.live import LiveCall
+from proxy.records import Content, media_type
+from proxy.wire import Wire
+from rules.codes import Code
+from rules.decision import Allowed
+
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""RFC 9110 9.2.2, without TRACE."""
+
+
+class DispatchRefused(Exception):
+    """What would be sent is not what was recorded. Nothing was sent; a defect of ours, reported as `internal`."""
+
+
+class StaleConnection(Exception):
+    """A reused connection died before a byte of the answer arrived; the request may be sent again if idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A connection's secret and how it is presented."""
+
+    binding: Binding
+    secret: Secret
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """An answer that has been relayed but for its tail."""
+
+    http: int
+    reply: Content
+    tail: bytes
+    """What must be written once the outcome is durable."""
+    keep_alive: bool
+
+
+def dispatched_bytes(
+    allowed: Allowed, committed: Committed, route: Route, head: Head, body: bytes, credential: Credential | None
+) -> bytes:
+    """The request with its secret, provably the one that was allowed and recorded.
+
+    Takes an `Allowed` and a durable intent, so no path that has neither type-checks. Raises `DispatchRefused` when
+    the bytes differ from what the intent commits to.
+    """
+    digest = hashlib.sha256(head.public)
+    digest.update(body)
+    if digest.digest() != committed.digest or not allowed.rules:
+        raise DispatchRefused
+    if credential is None:
+        return head.wire() + body
+    # Binding.present checks once more that this tenant's secret goes to this destination and nowhere else.
+    field = credential.binding.present(
+        credential.secret, tenant=route.tenant, scheme=route.scheme, host=route.host, port=route.port
+    )
+    return head.wire(field) + body
+
+
+class Fulfilment:
+    """Forwards requests and relays answers."""
+
+    def __init__(self, pool: Pool, config: GateConfig) -> None:
+        self._pool = pool
+        self._timeouts = config.timeouts
+        self._max_held = config.max_held_reply_bytes
+
+    async def forward(
+        self,
+        live: LiveCall,
+        route: Route,
+        method: str,
+        prepare: Callable[[], bytes],
+    ) -> tuple[Upstream, ResponseHead]:
+        """The request is sent and the answer's head is here.
+
+        `prepare` is called when a connection stands, so the secret is in the bytes for as short as possible. Raises
+        `UpstreamError`, `StaleConnection` or `DispatchRefused`; the connection is then gone.
+        """
+        loop = asyncio.get_running_loop()
+        live.phase = "connect"
+        live.deadline = loop.time() + self._timeouts.connect
+        upstream = await self._pool.acquire(route)
+        live.upstream = upstream
+        reused = upstream.reused
+        try:
+            data = prepare()
+            upstream.begin(method)
+            live.sent = True
+            live.phase = "send"
+            live.deadline = loop.time() + self._timeouts.body_idle
+            upstream.write(data, last=True)
+            await upstream.drain()
+            live.phase = "first_byte"
+            live.deadline = loop.time() + self._timeouts.first_byte
+            return upstream, await upstream.next_head()
+        except UpstreamBroken as error:
+            self.give_back(live)
+            if reused and upstream.bytes_received == 0:
+                raise StaleConnection from error
+            raise
+        except BaseException:
+            self.give_back(live)
+            raise
+
+    def give_back(self, live: LiveCall) -> None:
+        """The call's connection, if it has one, is cut and its place in the pool is free. Idempotent."""
+        upstream, live.upstream = live.upstream, None
+        if isinstance(upstream, Upstream):
+            upstream.abort()
+            self._pool.release(upstream)
+
+    async def relay(
+        self,
+        live: LiveCall,
+        wire: Wire,
+        upstream: Upstream,
+        response: ResponseHead,
+        *,
+        commitment_key: bytes,
+        keep_alive: bool,
+    ) -> Relayed:
+        """Everything but the tail has been written to the agent. Raises `UpstreamError` or `WireClosed`."""
+        relay = _Relay(live, wire, upstream, response, keep_alive)
+        idle = self._timeouts.stream_idle if relay.is_event_stream else self._timeouts.body_idle
+        try:
+            tail = await relay.run(self._max_held, idle)
+        except BaseException:
+            self.give_back(live)
+            raise
+        live.upstream = None
+        self._pool.release(upstream)
+        return Relayed(
+            http=response.status,
+            reply={
+                "commit": commitment(commitment_key, live.id, "resp", relay.digest()),
+                "len": relay.length,
+                "media": relay.media,
+            },
+            tail=tail,
+            keep_alive=keep_alive,
+        )
+
+
+class _Relay:
+    """One answer on its way back."""
+
+    def __init__(
+        self, live: LiveCall, wire: Wire, upstream: Upstream, response: ResponseHead, keep_alive: bool
+    ) -> None:
+        self._live = live
+        self._wire = wire
+        self._upstream = upstream
+        self._response = response
+        self._keep_alive = keep_alive
+        self._hash = hashlib.sha256()
+        self.length = 0
+        self.media = media_type(response.headers)
+        self.is_event_stream = self.media == "text/event-stream"
+
+    def digest(self) -> bytes:
+        """SHA-256 of the body so far."""
+        return self._hash.digest()
+
+    async def run(self, max_held: int, idle_seconds: float) -> bytes:
+        """Relays all but the returned tail."""
+        response, upstream = self._response, self._upstream
+        self._idle_seconds = idle_seconds
+        length = response.content_length
+        if length is not None and length > max_held and not response.bodyless:
+            return await self._counted(length)
+        held: list[bytes] = []
+        if upstream.response_complete or response.content_length is not None:
+            # Whole already, or short and of known length: held. Anything else is a stream, and the agent gets its head.
+            while piece := await self._next():
+                held.append(piece)
+            return self._head(content_length=self._whole_length()) + b"".join(held)
+        return await self._chunked()
+
+    def _whole_length(self) -> int | None:
+        """The length to declare for a held answer; a HEAD's, 204's and 304's stays what the origin said."""
+        if self._response.bodyless:
+            return self._response.content_length
+        return self.length
+
+    async def _next(self) -> bytes:
+        live = self._live
+        live.phase = "body"
+        live.deadline = asyncio.get_running_loop().time() + self._idle_seconds
+        data = await self._upstream.next_body()
+        self._hash.update(data)
+        self.length += len(data)
+        return data
+
+    async def _counted(self, total: int) -> bytes:
+        """A large answer of declared length: all but its last byte."""
+        self._begin(self._head(content_length=total))
+        while True:
+            data = await self._next()
+            if self.length >= total:
+                self._wire.write(data[:-1])
+                await self._wire.drain()
+                return data[-1:]
+            self._wire.write(data)
+            await self._wire.drain()
+
+    async def _chunked(self) -> bytes:
+        """A stream: all but its last chunk."""
+        self._begin(self._head(content_length=None))
+        while data := await self._next():
+            self._wire.write(emit_chunk(data))
+            await self._wire.drain()
+        return LAST_CHUNK
+
+    def _begin(self, head: bytes) -> None:
+        self._live.answering = True
+        self._wire.write(head)
+
+    def _head(self, *, content_length: int | None) -> bytes:
+        return emit_response_head(
+            self._response,
+            content_length=content_length,
+            chunked=content_length is None and not self._response.bodyless,
+            close=not self._keep_alive,
+            add=((b"exeat-call", self._live.id.encode()),),
+        )

@@ -1,0 +1,236 @@
+"""The enforcement point, assembled: listeners, sessions, the pipeline, and the orders that reach into it.
+
+Lives on one event loop, the proxy's. `cut`, `in_flight` and `metrics` may be used from any thread; everything else
+belongs to the loop.
+"""
+
+import asyncio
+import concurrent.futures
+import gc
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from credentials.principal import Principal
+from credentials.revocation import Target
+from proxy.attempt import Books
+from proxy.config import GateConfig
+from proxy.egress.pool import Pool
+from proxy.egress.resolver import Resolver
+from proxy.egress.route import PoolLimits
+from proxy.endings import Endings
+from proxy.engine.certificates import Authority, Certificates
+from proxy.engine.connection import AgentConnection
+from proxy.fulfil import Fulfilment
+from proxy.live import CutReport, InFlight, LiveCalls, Stop
+from proxy.metrics import Metrics
+from proxy.pipeline import Pipeline
+from proxy.records import Content, Recorder
+from proxy.rejections import Rejections
+from proxy.session import Doorman, Session
+from proxy.world import World
+from rules.claims import Reservations
+
+logger = logging.getLogger("exeat.gate")
+
+_SWEEP_SECONDS: Final = 0.1
+"""How often deadlines are looked at and the loop's lag is measured: one timer for all calls, not one for each."""
+_CUT_SECONDS: Final = 1.0
+"""A revocation waits this long for the loop; the promise is that a stream is cut within a second."""
+_BACKLOG: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class GatePorts:
+    """Everything the gate needs from outside."""
+
+    world: World
+    ledger: Recorder
+    reservations: Reservations
+    authority: Authority
+    own_listeners: tuple[tuple[str, int], ...]
+    """What else this installation listens on (health, operators); never dialled for an agent."""
+    environment: Content
+    """The records' `env`: version, configuration digest, worker, unsafe switches."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """How a graceful stop went."""
+
+    finished: int
+    """Calls that ended by themselves."""
+    cut: int
+    """Calls that had to be stopped; their outcomes are recorded."""
+
+
+class CutUnconfirmed(Exception):
+    """The proxy's loop did not answer in time: the order stands, but nobody knows yet what was cut."""
+
+
+class Gate:
+    """Agents' calls go through here or nowhere."""
+
+    def __init__(self, ports: GatePorts, config: GateConfig) -> None:
+        self._config = config
+        self.metrics = Metrics()
+        self._live = LiveCalls()
+        self._books = Books(ports.ledger, ports.reservations, self.metrics, config.timeouts.commit)
+        self._rejections = Rejections(ports.ledger)
+        self._ports = ports
+        self._certificates = Certificates(ports.authority)
+        self._servers: list[asyncio.Server] = []
+        self._sessions: dict[asyncio.Task[None], tuple[Session, AgentConnection]] = {}
+        self._chores: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.addresses: tuple[tuple[str, int], ...] = ()
+        """Where agents connect; known once started."""
+
+    async def start(self) -> None:
+        """Agents are served when this returns. Raises `OSError` when an address cannot be bound."""
+        self._loop = loop = asyncio.get_running_loop()
+        for host, port in self._config.listen:
+            server = await loop.create_server(self._new_connection, host, port, backlog=_BACKLOG, start_serving=False)
+            self._servers.append(server)
+        self.addresses = tuple(
+            (str(sock.getsockname()[0]), int(sock.getsockname()[1])) for server in self._servers for sock in server.sockets
+        )
+        self._assemble()
+        for server in self._servers:
+            await server.start_serving()
+        self._chores = [loop.create_task(self._sweep()), loop.create_task(self._rejections.run())]
+        self.metrics.gauges["live_calls"] = lambda: float(len(self._live))
+        self.metrics.gauges["open_connections"] = lambda: float(len(self._sessions))
+        # performance.md: everything loaded so far lives for ever; not looking at it again halves p99.
+        gc.collect()
+        gc.freeze()
+
+    def _assemble(self) -> None:
+        """Everything behind the listeners; after binding, because the pool must know which addresses are our own."""
+        ports, config, timeouts = self._ports, self._config, self._config.timeouts
+        self._pool = Pool(
+            Resolver(),
+            limits=PoolLimits(
+                connect_timeout_seconds=timeouts.connect,
+                handshake_timeout_seconds=timeouts.connect,
+                head_timeout_seconds=timeouts.first_byte,
+                body_timeout_seconds=timeouts.stream_idle,
+            ),
+            http_limits=config.http,
+            own_listeners=(*self.addresses, *ports.own_listeners),
+        )
+        endings = Endings(
+            ports.world,
+            self._books,
+            self._live,
+            self._rejections,
+            self.metrics,
+            ports.environment,
+            timeouts.commit,
+        )
+        self._pipeline = Pipeline(
+            ports.world,
+            self._books,
+            Fulfilment(self._pool, config),
+            endings,
+            self._live,
+            self.metrics,
+            config,
+            ports.environment,
+        )
+        self._doorman = Doorman(self._pipeline, endings, ports.world, self._certificates, self.metrics, config)
+
+    def _new_connection(self) -> AgentConnection:
+        return AgentConnection(self._certificates.context, self._accept)
+
+    def _accept(self, wire: AgentConnection) -> None:
+        if len(self._sessions) >= self._config.max_connections or self._pipeline.draining:
+            self.metrics.connections_refused += 1
+            wire.abort()
+            return
+        self.metrics.connections += 1
+        session = Session(self._doorman, wire)
+        task = asyncio.get_running_loop().create_task(session.run())
+        self._sessions[task] = (session, wire)
+        task.add_done_callback(lambda done: self._sessions.pop(done, None))
+
+    async def _sweep(self) -> None:
+        """Ends what is past its deadline and measures how late the loop runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _SWEEP_SECONDS
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = loop.time()
+            self.metrics.loop_lag.observe(int(max(0.0, now - due) * 1e9))
+            self._live.expire(now)
+
+    async def settled(self) -> None:
+        """Every call that is over has been settled."""
+        await self._books.settled()
+
+    # orders from other threads
+
+    def cut(self, target: Target | None) -> CutReport:
+        """Every live call of the target (None: every call) is stopped when this returns. Call from any other thread.
+
+        The caller has swapped the revocations before, so whatever arrives meanwhile is refused by itself. Raises
+        `CutUnconfirmed` when the loop does not get to it within a second; the order is carried out all the same.
+        """
+        return self._on_loop(lambda: self._live.cut(_matcher(target), Stop.REVOKED))
+
+    def in_flight(self) -> tuple[InFlight, ...]:
+        """The calls in flight. Call from any other thread."""
+        return self._on_loop(self._live.describe)
+
+    def _on_loop[T](self, work: Callable[[], T]) -> T:
+        if self._loop is None:
+            raise RuntimeError("the gate has not been started")
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def carry_out() -> None:
+            try:
+                answer.set_result(work())
+            except Exception as error:  # noqa: BLE001 - handed to the thread that gave the order, which raises it
+                answer.set_exception(error)
+
+        self._loop.call_soon_threadsafe(carry_out)
+        try:
+            return answer.result(_CUT_SECONDS)
+        except TimeoutError as error:
+            raise CutUnconfirmed("the proxy did not answer in time; the order stands and is being carried out") from error
+
+    # the end
+
+    async def drain(self, seconds: float) -> DrainReport:
+        """No new call is taken, those in flight have ended or been stopped, and everything is recorded."""
+        self._pipeline.draining = True
+        for server in self._servers:
+            server.close()
+        waiting = len(self._live)
+        for session, wire in tuple(self._sessions.values()):
+            if session.idle:
+                wire.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while len(self._live) and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        report = self._live.cut(lambda _: True, Stop.DRAINED)
+        tasks = tuple(self._sessions)
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=self._config.timeouts.commit + 3)
+            for task in pending:
+                task.cancel()
+        await self._books.settled()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        await self._rejections.flush()
+        self._pool.close()
+        return DrainReport(finished=max(0, waiting - report.cut), cut=report.cut)
+
+
+def _matcher(target: Target | None) -> Callable[[Principal], bool]:
+    if target is None:
+        return lambda _: True
+    return target.matches

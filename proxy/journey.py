@@ -1,0 +1,62 @@
+"""One call on its way through the steps: what is known so far, for whoever has to end it."""
+
+import secrets
+import time
+
+from proxy.attempt import Attempt, Hold
+from proxy.exchange import Exchange
+from proxy.fulfil import Credential
+from proxy.live import LiveCall
+from proxy.records import Cost
+from rules.call import Call
+from rules.decision import Allowed, Reason
+from rules.policy.compile import Connection, TenantPolicy
+
+
+def new_call_id() -> str:
+    """Unique over all installations: 128 random bits."""
+    return "c_" + secrets.token_urlsafe(16)
+
+
+class CallRefused(Exception):
+    """A call that has an identity is refused, with everything its record and its answer need."""
+
+    def __init__(self, *reasons: Reason, retry_after_seconds: int | None = None) -> None:
+        super().__init__(reasons[0].code)
+        self.reasons = reasons
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Journey:
+    """One call on its way through the steps: what is known so far, for whoever has to end it."""
+
+    __slots__ = (
+        "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold", "live", "mark",
+        "policy",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.mark = time.perf_counter_ns()
+        self.call: Call | None = None
+        self.live: LiveCall | None = None
+        self.policy: TenantPolicy | None = None
+        self.connection: Connection | None = None
+        self.allowed: Allowed | None = None
+        self.credential: Credential | None = None
+        self.body = b""
+        self.hold: Hold | None = None
+        self.attempt: Attempt | None = None
+        self.cost: Cost | None = None
+
+    @property
+    def call_id(self) -> str:
+        """For messages; `-` before the call has one."""
+        return "-" if self.call is None else self.call.id
+
+    @property
+    def spent_at_most(self) -> int:
+        """What a call that was sent is charged, in micro-units: the price of a call is due once it has left."""
+        return 0 if self.cost is None else self.cost.micros
+
+

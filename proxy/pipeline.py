@@ -1,0 +1,415 @@
+"""The life of a call: eight numbered steps, denied before allowed.
+
+    (1) admit     parse and normalise once; the destination is one thing
+    (2) identify  verify the credential, on every request
+    (3) classify  which connection of the tenant this is
+    (4) decide    one pure function
+    (5) reserve   all claims or none
+    (6) commit    the intent is durable
+    (7) fulfil    attach the secret, forward, relay
+    (8) settle    what it cost, the outcome durable, then the last byte
+
+A call is stopped from outside (revoked, out of time, its agent gone) by cancelling the task it runs in; `LiveCall`
+says why. Whatever had been begun is finished by tasks of its own (`proxy.attempt`).
+"""
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from credentials.tokens import CredentialRejected
+from credentials.principal import Principal
+from ledger import commitment
+from proxy.attempt import Attempt, Books, Committed, CommitFailed, Hold, Result
+from proxy.authorization import proxy_token
+from proxy.config import GateConfig
+from proxy.egress.errors import UpstreamError
+from proxy.egress.route import Route
+from proxy.endings import Endings
+from proxy.exchange import Exchange
+from proxy.fulfil import IDEMPOTENT, Credential, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
+from proxy.http.emit import Head, emit_head
+from proxy.http.errors import RequestRefused
+from proxy.http.target import Target, format_authority, resolve_target
+from proxy.journey import CallRefused, Journey, new_call_id
+from proxy.live import LiveCall, LiveCalls, Stop
+from proxy.metrics import Metrics, Step
+from proxy.records import (
+    Content,
+    agent_content,
+    allow_content,
+    cost_of,
+    decision_inputs,
+    media_type,
+    operation_content,
+    request_digest,
+    request_target,
+)
+from proxy.wire import WireClosed
+from proxy.world import World
+from rules.call import Call, Facts
+from rules.claims import Refused, ReservationsUnavailable
+from rules.codes import Code
+from rules.decide import decide
+from rules.decision import Allowed, Denied, Reason
+from rules.policy.compile import Connection
+
+logger = logging.getLogger("exeat.gate")
+
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+"""RFC 9110 8.6: these say how long their body is even when it is empty."""
+MAX_ATTEMPTS: Final = 2
+_MAX_ROUTES: Final = 4096
+
+
+class Pipeline:
+    """Answers requests. One for the whole gate; holds no state of a call."""
+
+    def __init__(
+        self,
+        world: World,
+        books: Books,
+        fulfilment: Fulfilment,
+        endings: Endings,
+        live: LiveCalls,
+        metrics: Metrics,
+        config: GateConfig,
+        environment: Content,
+    ) -> None:
+        self._world = world
+        self._books = books
+        self._fulfilment = fulfilment
+        self._endings = endings
+        self._live = live
+        self._metrics = metrics
+        self._config = config
+        self._environment = environment
+        self._routes: dict[int, tuple[Connection, Route]] = {}
+        self.draining = False
+
+    async def answer(self, exchange: Exchange) -> bool:
+        """The request has been answered, recorded and settled. True if the wire can carry another one.
+
+        Raises `WireClosed` when the agent is gone, and whatever cancelled the session.
+        """
+        journey = Journey(exchange)
+        began = journey.mark
+        endings = self._endings
+        try:
+            return await self._steps(journey)
+        except RequestRefused as error:
+            return await endings.refuse_request(journey, error)
+        except CredentialRejected as error:
+            return await endings.reject(
+                exchange,
+                Code(error.code),
+                error.detail,
+                exchange.wire.peer,
+                close=True,
+                principal=error.principal,
+            )
+        except CallRefused as refusal:
+            return await endings.deny(journey, refusal)
+        except asyncio.CancelledError:
+            if journey.live is None or journey.live.stopped is None:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            return await endings.stopped(journey, journey.live.stopped)
+        except WireClosed:
+            raise
+        except Exception:  # noqa: BLE001 - the engine's adapter: whatever was not thought of is a refusal, never a pass
+            logger.exception("call %s: internal error", journey.call_id)
+            return await endings.crashed(journey)
+        finally:
+            endings.finish(journey)
+            self._metrics.calls.observe(time.perf_counter_ns() - began)
+
+    def _lap(self, journey: Journey, step: Step) -> None:
+        now = time.perf_counter_ns()
+        self._metrics.steps[step].observe(now - journey.mark)
+        journey.mark = now
+
+    async def _steps(self, journey: Journey) -> bool:
+        exchange = journey.exchange
+        # (1) admit
+        target = self._admit(exchange)
+        self._lap(journey, Step.ADMIT)
+        # (2) identify
+        principal = self._identify(exchange)
+        journey.call = call = Call(
+            new_call_id(),
+            principal,
+            target.scheme,
+            target.host,
+            target.port,
+            exchange.head.method,
+            target.path,
+            target.query,
+        )
+        journey.live = live = self._enter(call, exchange)
+        self._lap(journey, Step.IDENTIFY)
+        # (3) classify
+        facts = self._classify(journey, call)
+        self._lap(journey, Step.CLASSIFY)
+        # (4) decide
+        decision = decide(call, facts)
+        if isinstance(decision, Denied):
+            raise CallRefused(*decision.reasons)
+        journey.allowed = allowed = decision
+        journey.credential = self._credential(facts)
+        self._lap(journey, Step.DECIDE)
+        live.phase = "body"
+        live.deadline = live.began + self._config.timeouts.body_idle
+        journey.body = await exchange.hold_body()
+        journey.mark = time.perf_counter_ns()
+        # (5) reserve
+        await self._reserve(journey, call, allowed)
+        self._lap(journey, Step.RESERVE)
+        # (6) to (8)
+        return await self._send(journey, call, live, allowed, facts)
+
+    # (1)
+
+    def _admit(self, exchange: Exchange) -> Target:
+        """The one destination that all parts of the request agree on."""
+        if self.draining:
+            raise RequestRefused(Code.DRAINING, "Exeat is shutting down")
+        tunnel = exchange.tunnel
+        target = resolve_target(exchange.head, tunnel=None if tunnel is None else (tunnel.host, tunnel.port))
+        if tunnel is None and target.scheme != "http":
+            raise RequestRefused(Code.PROTOCOL_REFUSED, "https goes through CONNECT, not through an absolute target")
+        return target
+
+    # (2)
+
+    def _identify(self, exchange: Exchange) -> Principal:
+        token = exchange.tunnel.token if exchange.tunnel is not None else proxy_token(exchange.head.headers)
+        return self._world.identifier.identify(token, self._world.revocations, time.time())
+
+    def _enter(self, call: Call, exchange: Exchange) -> LiveCall:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is answered inside a task")
+        now = loop.time()
+        timeouts = self._config.timeouts
+        live = LiveCall(
+            call.id, call.principal, exchange.wire, task, now, now + timeouts.body_idle, now + timeouts.total
+        )
+        self._live.enter(live)
+        exchange.wire.on_lost = lambda: live.stop(Stop.DISCONNECTED)
+        return live
+
+    # (3)
+
+    def _classify(self, journey: Journey, call: Call) -> Facts:
+        policy_set = self._world.policy
+        policy = None if policy_set is None else policy_set.tenants.get(call.principal.tenant)
+        connection = None if policy is None else policy.connection_for(call.scheme, call.host, call.port)
+        journey.policy = policy
+        journey.connection = connection
+        return Facts(policy=policy, connection=connection, now=datetime.now(UTC))
+
+    # (4), its material side: an allowed call whose secret is missing is denied before anything is consumed
+
+    def _credential(self, facts: Facts) -> Credential | None:
+        connection = facts.connection
+        if connection is None or connection.binding is None:
+            return None
+        binding = connection.binding
+        found = self._world.secret(binding.tenant, binding.secret_name)
+        if found is None:
+            raise CallRefused(
+                Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set")
+            )
+        return Credential(binding, *found)
+
+    # (5)
+
+    async def _reserve(self, journey: Journey, call: Call, allowed: Allowed) -> None:
+        if not allowed.claims:
+            return
+        reservations = self._books.reservations
+        try:
+            async with asyncio.timeout(self._config.timeouts.reserve):
+                answer = await reservations.reserve(call.id, allowed.claims)
+        except (ReservationsUnavailable, TimeoutError) as error:
+            raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
+        if isinstance(answer, Refused):
+            raise CallRefused(
+                Reason(answer.code, answer.detail), retry_after_seconds=answer.retry_after_seconds
+            )
+        journey.hold = Hold(reservations, answer)
+        journey.cost = cost_of(answer.claims)
+
+    # (6) to (8)
+
+    async def _send(
+        self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, facts: Facts
+    ) -> bool:
+        connection = facts.connection
+        if connection is None:
+            raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
+        head = self._egress_head(journey, call, connection)
+        for number in range(1, MAX_ATTEMPTS + 1):
+            committed = await self._commit(journey, call, live, allowed, head, number)
+            self._lap(journey, Step.COMMIT)
+            try:
+                return await self._fulfil(journey, call, live, allowed, connection, head, committed)
+            except StaleConnection as error:
+                await self._conclude_stale(journey, call, live, number, error)
+        raise AssertionError("the last attempt either answers or raises")
+
+    def _egress_head(self, journey: Journey, call: Call, connection: Connection) -> Head:
+        remove = frozenset((journey.credential.binding.presentation.header_name,)) if journey.credential else frozenset()
+        return emit_head(
+            call.method,
+            call.path,
+            call.query,
+            format_authority(connection.scheme, connection.host, connection.port),
+            journey.exchange.head.headers,
+            content_length=len(journey.body) if journey.exchange.head.has_body or call.method in _WITH_BODY else None,
+            remove=remove,
+        )
+
+    async def _commit(
+        self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, head: Head, number: int
+    ) -> Committed:
+        tenant = call.principal.tenant
+        key = self._world.commitment_key(tenant)
+        digest = request_digest(head.public, journey.body)
+        cost = journey.cost
+        credential = journey.credential
+        if cost is not None:
+            live.amount_micros, live.currency = cost.micros, cost.currency
+        connection_name = journey.connection.name if journey.connection is not None else None
+        live.operation = f"{connection_name} {call.method} {allowed.route}"
+        live.phase = "commit"
+        live.deadline = asyncio.get_running_loop().time() + self._config.timeouts.commit + 1
+        intent: Content = {
+            "call": call.id,
+            "attempt": number,
+            "agent": agent_content(call.principal),
+            "op": operation_content(call, connection_name, allowed.route),
+            "decision": allow_content(
+                allowed, self._world.policy_epoch, commitment(key, call.id, "inputs", decision_inputs(call))
+            ),
+            "req": {
+                "commit": commitment(key, call.id, "req", digest),
+                "len": len(journey.body),
+                "media": media_type(journey.exchange.head.headers),
+            },
+            "fields": {"target": commitment(key, call.id, "target", request_target(call))},
+            "secret": None
+            if credential is None
+            else {
+                "name": credential.binding.secret_name,
+                "version": credential.version,
+                "thumb": credential.secret.thumbprint(),
+            },
+            "cost": None if cost is None else cost.content(),
+            "env": self._environment,
+        }
+        attempt = Attempt(self._books, tenant, call.id, number, cost)
+        journey.attempt = attempt
+        try:
+            return await attempt.commit(intent, digest)
+        except CommitFailed as error:
+            logger.error("call %s: %s", call.id, error.__cause__)
+            raise CallRefused(Reason(Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now")) from error
+
+    async def _conclude_stale(
+        self, journey: Journey, call: Call, live: LiveCall, number: int, error: StaleConnection
+    ) -> None:
+        """A kept-alive connection had died. Only what is idempotent is sent again, with a new intent."""
+        attempt = journey.attempt
+        again = call.method in IDEMPOTENT and number < MAX_ATTEMPTS
+        if again and attempt is not None:
+            live.sent = False
+            await attempt.conclude(Result("failed", sent=False, err="kept-alive connection was closed by the origin"))
+            return
+        raise CallRefused(
+            Reason(Code.UPSTREAM_PROTOCOL, "the service closed the connection without an answer")
+        ) from error
+
+    async def _fulfil(
+        self,
+        journey: Journey,
+        call: Call,
+        live: LiveCall,
+        allowed: Allowed,
+        connection: Connection,
+        head: Head,
+        committed: Committed,
+    ) -> bool:
+        exchange = journey.exchange
+        credential = journey.credential
+        route = self._route(connection, 0 if credential is None else credential.version)
+        try:
+            upstream, response = await self._fulfilment.forward(
+                live,
+                route,
+                call.method,
+                lambda: dispatched_bytes(allowed, committed, route, head, journey.body, credential),
+            )
+            relayed = await self._fulfilment.relay(
+                live,
+                exchange.wire,
+                upstream,
+                response,
+                commitment_key=self._world.commitment_key(call.principal.tenant),
+                keep_alive=self._may_keep(journey),
+            )
+        except UpstreamError as error:
+            logger.warning("call %s: upstream: %s", call.id, error.operator_detail)
+            raise CallRefused(Reason(error.code, error.detail)) from error
+        except DispatchRefused as error:
+            logger.critical("call %s: what would be sent differs from what was recorded", call.id)
+            raise CallRefused(Reason(Code.INTERNAL, "the call could not be sent as it was recorded")) from error
+        self._lap(journey, Step.FULFIL)
+        # (8) settle
+        await self._endings.settle(journey, Result("confirmed", sent=True, http=relayed.http, reply=relayed.reply))
+        self._lap(journey, Step.SETTLE)
+        self._metrics.decided("allow")
+        exchange.wire.write(relayed.tail)
+        if relayed.keep_alive:
+            return True
+        exchange.wire.close()
+        return False
+
+    def _route(self, connection: Connection, secret_version: int) -> Route:
+        """The pool's key; made once for a connection of a policy, because hashing it is not free."""
+        known = self._routes.get(id(connection))
+        if known is not None and known[0] is connection and known[1].secret_version == secret_version:
+            return known[1]
+        route = Route(
+            tenant=connection.tenant,
+            connection=connection.name,
+            secret_version=secret_version,
+            scheme=connection.scheme,
+            host=connection.host,
+            port=connection.port,
+            dial=connection.dial,
+            networks=connection.networks,
+            ca_pem=connection.ca_pem,
+        )
+        if len(self._routes) >= _MAX_ROUTES:
+            self._routes.clear()
+        self._routes[id(connection)] = (connection, route)
+        return route
+
+    def _may_keep(self, journey: Journey) -> bool:
+        """Whether the agent's wire may carry another request after this one.
+
+        Past half its credential's life a tunnel is not kept: the agent's next connection brings the renewed one.
+        """
+        exchange = journey.exchange
+        call = journey.call
+        if self.draining or not exchange.head.keep_alive or not exchange.parser.complete or call is None:
+            return False
+        principal = call.principal
+        return time.time() < (principal.issued_at + principal.expires_at) / 2

@@ -1,0 +1,165 @@
+"""A call's records: what each step knows, put into the ledger's words. No payload, no path and no secret goes in.
+
+The path appears as the template of the rule that allowed it; where none did, as its shape, in which every segment
+that could be an identifier or a secret is replaced by `{}`.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from credentials.principal import Principal
+from ledger import Receipt
+from rules.call import Call
+from rules.claims import Claim, SpendClaim
+from rules.decision import Allowed, Reason
+
+type Content = dict[str, object]
+
+_PLAIN_SEGMENT: Final = re.compile(r"[a-z][a-z_.\-]{0,23}|v[0-9]{1,2}")
+_MEDIA: Final = re.compile(rb"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}")
+_MAX_SHAPE: Final = 256
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Recorder(Protocol):
+    """The ledger as the gate needs it."""
+
+    def submit_async(
+        self, loop: asyncio.AbstractEventLoop, type: str, tenant: str, content: Mapping[str, object]
+    ) -> "asyncio.Future[Receipt]":
+        """The future is done once the record is durable, or fails with `LedgerUnavailable`."""
+        ...
+
+
+def route_shape(path: str) -> str:
+    """The path with everything replaced that could identify or authorise: `/v1/refunds/{}`."""
+    shape = "/".join(
+        segment if not segment or _PLAIN_SEGMENT.fullmatch(segment) else "{}" for segment in path.split("/")
+    )
+    return shape if len(shape) <= _MAX_SHAPE else shape[: _MAX_SHAPE - 3] + "..."
+
+
+def effect(method: str) -> str:
+    """What a method does where no catalogue says better: an unknown one is a write."""
+    if method in _READS:
+        return "read"
+    return "delete" if method == "DELETE" else "write"
+
+
+def agent_content(principal: Principal) -> Content:
+    """The record's `agent`."""
+    return {
+        "id": principal.account,
+        "workflow": principal.workflow,
+        "run": principal.run,
+        "credential": principal.credential,
+        "auth": "jwt",
+    }
+
+
+def operation_content(call: Call, connection: str | None, route: str) -> Content:
+    """The record's `op`."""
+    return {
+        "connector": connection,
+        "tool": None,
+        "method": call.method,
+        "host": call.host,
+        "port": call.port,
+        "scheme": call.scheme,
+        "route": route,
+        "effect": effect(call.method),
+    }
+
+
+def media_type(headers: tuple[tuple[bytes, bytes], ...]) -> str | None:
+    """The media type without its parameters, as far as it is one: the ledger takes no free text from anybody."""
+    for name, value in headers:
+        if name == b"content-type":
+            media = value.split(b";", 1)[0].strip().lower()
+            return media.decode("ascii") if _MEDIA.fullmatch(media) else None
+    return None
+
+
+def decision_inputs(call: Call) -> bytes:
+    """Everything about the call that `decide` looks at, for the inputs' commitment."""
+    principal = call.principal
+    return "\n".join(
+        (
+            principal.tenant, principal.account, principal.workflow, principal.run, call.scheme, call.host,
+            str(call.port), call.method, call.path, call.query,
+        )
+    ).encode()  # fmt: skip
+
+
+def request_target(call: Call) -> bytes:
+    """Path and query as they are sent, for the target's commitment."""
+    return (f"{call.path}?{call.query}" if call.query else call.path).encode()
+
+
+def request_digest(public_head: bytes, body: bytes) -> bytes:
+    """SHA-256 over exactly the bytes that leave, but for the secret's header."""
+    digest = hashlib.sha256(public_head)
+    digest.update(body)
+    return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The most a call can cost and the budgets it is charged to."""
+
+    micros: int
+    currency: str
+    budgets: tuple[str, ...]
+
+    def content(self, micros: int | None = None) -> Content:
+        """The record's `cost`, with what was really spent when that is known."""
+        return {
+            "micro": self.micros if micros is None else micros,
+            "cur": self.currency,
+            "budget": list(self.budgets),
+        }
+
+
+def cost_of(claims: tuple[Claim, ...]) -> Cost | None:
+    """What the claims set aside; None for a call without a price."""
+    spends = [claim for claim in claims if isinstance(claim, SpendClaim)]
+    if not spends:
+        return None
+    return Cost(
+        max(claim.amount_micros for claim in spends),
+        spends[0].currency,
+        tuple("/".join((*claim.key, claim.window)) for claim in spends),
+    )
+
+
+def allow_content(allowed: Allowed, epoch: int, inputs: str) -> Content:
+    """The record's `decision` of a call that is let out."""
+    return {
+        "verdict": "allow",
+        "policy": allowed.policy,
+        "epoch": epoch,
+        "rules": list(allowed.rules),
+        "reasons": [],
+        "inputs": inputs,
+        "approvals": [],
+    }
+
+
+def deny_content(reasons: tuple[Reason, ...], policy: str | None, epoch: int, inputs: str) -> Content:
+    """The record's `decision` of a call that is refused."""
+    return {
+        "verdict": "deny",
+        "policy": policy,
+        "epoch": epoch,
+        "rules": [reason.rule for reason in reasons if reason.rule is not None],
+        "reasons": [
+            {"code": str(reason.code)} if reason.rule is None else {"code": str(reason.code), "rule": reason.rule}
+            for reason in reasons
+        ],
+        "inputs": inputs,
+        "approvals": [],
+    }

@@ -1,0 +1,225 @@
+"""One agent's connection from its first byte to its last: the forward door, the tunnel behind a CONNECT, request by request.
+
+A CONNECT by an identified agent is accepted even to a name it may not call: SDKs hide the body of a refused CONNECT
+and call it a connection error. So TLS is ended here, nothing is dialled, and the denial is answered inside.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from credentials.principal import Principal
+from credentials.tokens import CredentialRejected
+from proxy.authorization import proxy_token
+from proxy.config import GateConfig
+from proxy.endings import Endings
+from proxy.engine.certificates import Certificates
+from proxy.exchange import Exchange, Tunnel, linger
+from proxy.http.errors import RequestRefused
+from proxy.http.request import RequestParser
+from proxy.http.target import parse_connect_target, parse_host_header
+from proxy.metrics import Metrics
+from proxy.pipeline import Pipeline
+from proxy.strangers import Strangers
+from proxy.wire import HandshakeRefused, Wire, WireClosed
+from proxy.world import World
+from rules.codes import Code
+
+logger = logging.getLogger("exeat.gate")
+
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_TLS_HANDSHAKE: Final = 0x16
+"""ContentType of the record a ClientHello comes in (RFC 8446 5.1)."""
+
+
+class Doorman:
+    """What all sessions share."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        endings: Endings,
+        world: World,
+        certificates: Certificates,
+        metrics: Metrics,
+        config: GateConfig,
+    ) -> None:
+        self.pipeline = pipeline
+        self.endings = endings
+        self.world = world
+        self.metrics = metrics
+        self.config = config
+        self.strangers = Strangers(certificates, config.max_unknown_hosts)
+
+
+class Session:
+    """One connection. `run` returns when it is over, whatever happened."""
+
+    def __init__(self, doorman: Doorman, wire: Wire) -> None:
+        self._doorman = doorman
+        self._wire = wire
+        self._timeouts = doorman.config.timeouts
+        self.idle = True
+        """True between two requests: a drain may close the wire now."""
+        self._closes_at: float | None = None
+
+    async def run(self) -> None:
+        """The connection has been served and closed."""
+        try:
+            await self._forward_door()
+        except (WireClosed, TimeoutError):
+            pass
+        except RequestRefused as error:
+            await self._refuse_unparsed(error)
+        except Exception:  # noqa: BLE001 - the engine's adapter: a session's crash closes its wire and nobody else's
+            logger.exception("a session crashed")
+            self._wire.abort()
+        finally:
+            self._wire.close()
+
+    async def _forward_door(self) -> None:
+        parser = RequestParser(self._doorman.config.http, connect=True)
+        while await self._next_head(parser, self._timeouts.headers):
+            head = parser.head
+            if head is None:
+                return
+            exchange = Exchange(self._wire, parser, head, None)
+            self.idle = False
+            if head.method == "CONNECT":
+                tunnel = await self._connect(exchange)
+                if tunnel is not None:
+                    await self._tunnel(tunnel, parser.take_tunnel_bytes())
+                    return
+                if not parser.complete:
+                    return
+            elif not await self._doorman.pipeline.answer(exchange):
+                return
+            parser.next()
+            self.idle = True
+
+    # CONNECT
+
+    async def _connect(self, exchange: Exchange) -> Tunnel | None:
+        """The tunnel that was asked for and is established; None after it was refused and answered."""
+        wire, endings, world = self._wire, self._doorman.endings, self._doorman.world
+        head = exchange.head
+        try:
+            host, port = parse_connect_target(head.target)
+            if head.host is not None and parse_host_header(head.host, 443) != (host, port):
+                raise RequestRefused(Code.DESTINATION_MISMATCH, "CONNECT target and Host header differ")
+            if head.has_body:
+                raise RequestRefused(Code.MALFORMED_REQUEST, "CONNECT carries no body")
+            token = proxy_token(head.headers)
+            principal = world.identifier.identify(token, world.revocations, time.time())
+            self._check_stranger(principal, host, port)
+        except RequestRefused as error:
+            await endings.reject(exchange, error.code, error.detail, wire.peer, close=True)
+            raise WireClosed from error
+        except CredentialRejected as error:
+            code = Code(error.code)
+            if code is Code.CREDENTIAL_MISSING:
+                await self._challenge(exchange)
+                return None
+            await endings.reject(exchange, code, error.detail, wire.peer, close=True, principal=error.principal)
+            raise WireClosed from error
+        wire.write(_ESTABLISHED)
+        return Tunnel(host, port, token, principal)
+
+    async def _challenge(self, exchange: Exchange) -> None:
+        """RFC 9110 11.7.1: many clients send their credential only when asked. Counted, not denied."""
+        self._doorman.metrics.challenges += 1
+        if not await self._doorman.endings.challenge(exchange, self._wire.peer):
+            raise WireClosed
+
+    def _check_stranger(self, principal: Principal, host: str, port: int) -> None:
+        policy = self._doorman.world.policy
+        tenant = None if policy is None else policy.tenants.get(principal.tenant)
+        if tenant is not None and tenant.connection_for("https", host, port) is not None:
+            return
+        if not self._doorman.strangers.admit(f"{principal.tenant}/{principal.account}", host):
+            raise RequestRefused(Code.DESTINATION_UNKNOWN, "too many unknown hosts; no certificate is made for this one")
+
+    # inside the tunnel
+
+    async def _tunnel(self, tunnel: Tunnel, early: bytes) -> None:
+        wire, endings = self._wire, self._doorman.endings
+        try:
+            async with asyncio.timeout(self._timeouts.handshake):
+                if early:
+                    wire.unread_first(early)
+                first = await wire.peek()
+                if not first:
+                    return
+                if first[0] != _TLS_HANDSHAKE:
+                    raise HandshakeRefused("what followed CONNECT is not TLS")
+                await wire.start_tls(tunnel.host)
+        except (HandshakeRefused, TimeoutError) as error:
+            detail = error.detail if isinstance(error, HandshakeRefused) else "no TLS handshake in time"
+            logger.info("tunnel to %s refused: %s", tunnel.host, detail)
+            mismatch = isinstance(error, HandshakeRefused) and error.mismatch
+            code = Code.DESTINATION_MISMATCH if mismatch else Code.PROTOCOL_REFUSED
+            await endings.reject(None, code, detail, wire.peer, principal=tunnel.principal)
+            wire.abort()
+            return
+        await self._requests(tunnel)
+
+    async def _requests(self, tunnel: Tunnel) -> None:
+        parser = RequestParser(self._doorman.config.http)
+        self.idle = True
+        principal = tunnel.principal
+        # Past half its credential's life an idle tunnel is closed well before the credential dies, so that no agent's
+        # request meets the very instant of expiry: its pool opens another tunnel, with the renewed credential.
+        lifetime = principal.expires_at - principal.issued_at
+        self._closes_at = principal.issued_at + lifetime * 0.75
+        while await self._next_head(parser, self._timeouts.tunnel_idle):
+            head = parser.head
+            if head is None:
+                return
+            self.idle = False
+            if not await self._doorman.pipeline.answer(Exchange(self._wire, parser, head, tunnel)):
+                return
+            parser.next()
+            self.idle = True
+
+    # reading heads
+
+    async def _next_head(self, parser: RequestParser, idle_seconds: float) -> bool:
+        """True when a whole head is there; False when the agent is gone or has been silent for too long."""
+        if parser.head is not None:
+            return True
+        if parser.idle:
+            if self._closes_at is not None:
+                idle_seconds = min(idle_seconds, max(0.0, self._closes_at - time.time()))
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    data = await self._wire.read()
+            except TimeoutError:
+                return False
+            if not data:
+                return False
+            self.idle = False
+            if _fed(parser, data):
+                return True
+        try:
+            async with asyncio.timeout(self._timeouts.headers):
+                return await self._rest_of_head(parser)
+        except TimeoutError as error:
+            raise RequestRefused(Code.REQUEST_TIMEOUT, "the request's head did not arrive in time") from error
+
+    async def _rest_of_head(self, parser: RequestParser) -> bool:
+        while data := await self._wire.read():
+            if _fed(parser, data):
+                return True
+        return False
+
+    async def _refuse_unparsed(self, error: RequestRefused) -> None:
+        """What came is no request that could be read: there is no head to answer to."""
+        await self._doorman.endings.reject_unparsed(self._wire, error.code, error.detail, in_tunnel=self._closes_at is not None)
+        await linger(self._wire)
+
+
+def _fed(parser: RequestParser, data: bytes) -> bool:
+    """True when the head is there after these bytes."""
+    parser.feed(data)
+    return parser.head is not None
