@@ -81,13 +81,15 @@ class _Diff:
             self.opens.append(f"{where}: account added")
         elif old.owners != new.owners:
             self.changes.append(f"{where}: owners")
-        _each(_by_id(old.allow.rules if old else ()), _by_id(new.allow.rules), self._rule(where, "allow"))
-        _each(_by_id(old.deny.rules if old else ()), _by_id(new.deny.rules), self._rule(where, "deny"))
-        # What limits a new account is no news beside that it is new.
-        if old is not None:
-            self.limits(where, old.limits, new.limits)
-            ttl = "longest credential"
-            self._bound(where, ttl, old.max_ttl_seconds, new.max_ttl_seconds, write_duration)
+        if old is None:
+            # All of it is new: what its deny rules keep out was not open before.
+            self.opens += [f"{where}: allow {rule.id}: {_reach(rule)}" for rule in new.allow.rules]
+            self.opens += [f"{where}: except {rule.id}: {_reach(rule)}" for rule in new.deny.rules]
+            return
+        _each(_by_id(old.allow.rules), _by_id(new.allow.rules), self._rule(where, "allow"))
+        _each(_by_id(old.deny.rules), _by_id(new.deny.rules), self._rule(where, "deny"))
+        self.limits(where, old.limits, new.limits)
+        self._bound(where, "longest credential", old.max_ttl_seconds, new.max_ttl_seconds, write_duration)
 
     def _rule(self, where: str, verb: str) -> Callable[[str, Rule | None, Rule | None], None]:
         def take(name: str, old: Rule | None, new: Rule | None) -> None:

@@ -1,0 +1,132 @@
+"""What a change opens and closes."""
+
+import pytest
+
+from rules.policy.compile import PolicySet, compile_policy
+from rules.policy.diff import Summary, summarise
+from rules.policy.load import parse_policy
+
+BASE = """\
+exeat: 1
+tenant: acme
+connections:
+  tickets: {host: acme.zendesk.com, secret: zendesk/prod}
+  models: {host: api.openai.com, price: 0.002 USD}
+accounts:
+  agent:
+    owners: {accountable: ana@acme.example, system: it@acme.example, risk: risk@acme.example}
+    limits:
+      concurrency: 2
+      rate: [{connection: tickets, max: 10, per: second}]
+      spend: [{meter: price, max: 5 USD, per: day}]
+    rules:
+      - {id: read, allow: {connection: tickets, methods: [GET], path: /api/**}}
+      - {id: chat, allow: {connection: models, path: /v1}}
+      - {id: keep, deny: {connection: "*", methods: [DELETE]}}
+"""
+
+
+def policy(text: str) -> PolicySet:
+    return compile_policy(parse_policy({"acme.yaml": text.encode()}))
+
+
+def test_nothing_changed() -> None:
+    moved = BASE.replace("      - {id: keep", "      # moved\n      - {id: keep")
+    assert summarise(policy(BASE), policy(moved)) == Summary((), (), ())
+
+
+def test_the_first_policy_opens_all_that_it_allows() -> None:
+    assert summarise(None, policy(BASE)) == Summary(
+        opens=(
+            "acme: tenant added",
+            "acme: connection models to https://api.openai.com:443",
+            "acme: connection tickets to https://acme.zendesk.com:443",
+            "acme/agent: account added",
+            "acme/agent: allow read: GET tickets /api/**",
+            "acme/agent: allow chat: any method models /v1",
+            "acme/agent: except keep: DELETE * /**",
+        ),
+        closes=(),
+        changes=(),
+    )
+
+
+RATE = "acme/agent: rate on tickets per second"
+TEN = "10 per second, 10 at once"
+KEEP = '{id: keep, deny: {connection: "*", methods: [DELETE]}}'
+KEPT = "acme/agent: no longer deny keep: DELETE * /**"
+NARROW = "acme/agent: no longer allow read: GET tickets /api/**"
+
+# (what, replaced by what, opens, closes, changes)
+CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
+    ("max: 10,", "max: 20,", [f"{RATE} 20 per second, 20 at once, was {TEN}"], [], []),
+    ("max: 10,", "max: 5,", [], [f"{RATE} 5 per second, 5 at once, was {TEN}"], []),
+    ("max: 10,", "max: 5, burst: 20,", [], [], [f"{RATE} 5 per second, 20 at once, was {TEN}"]),
+    ("rate: [{connection: tickets, max: 10, per: second}]", "rate: []", [f"{RATE} no limit, was {TEN}"], [], []),
+    ("concurrency: 2", "concurrency: 3", ["acme/agent: concurrency 3, was 2"], [], []),
+    ("      concurrency: 2\n", "", ["acme/agent: concurrency no limit, was 2"], [], []),
+    ("max: 5 USD", "max: 4.5 USD", [], ["acme/agent: spend per day 4.5 USD, was 5 USD"], []),
+    ("[GET]", "[GET, POST]", ["acme/agent: allow read: GET,POST tickets /api/**"], [NARROW], []),
+    (KEEP, '{id: keep, deny: "*"}', [KEPT], ["acme/agent: deny keep: any method * /**"], []),
+    (f"      - {KEEP}\n", "", [KEPT], [], []),
+    ("risk: risk@", "risk: rita@", [], [], ["acme/agent: owners"]),
+    ("zendesk/prod", "zendesk/two", [], [], ["acme: connection tickets: secret zendesk/two, was zendesk/prod"]),
+    ("0.002 USD", "0.003 USD", [], [], ["acme: connection models: price 0.003 USD, was 0.002 USD"]),
+    (
+        "secret: zendesk/prod",
+        "secret: zendesk/prod, present: {basic: bob}",
+        [],
+        [],
+        ["acme: connection tickets: presented as {'basic': 'bob'}, was bearer"],
+    ),
+    (
+        "acme.zendesk.com",
+        "new.zendesk.com",
+        [],
+        [],
+        ["acme: connection tickets: destination https://new.zendesk.com:443, was https://acme.zendesk.com:443"],
+    ),
+    (
+        "connections:\n",
+        "connections:\n  more: {host: more.example}\n",
+        ["acme: connection more to https://more.example:443"],
+        [],
+        [],
+    ),
+    ("tenant: acme", "tenant: acme\ntimezone: Asia/Tokyo", [], [], ["acme: a day is one of Asia/Tokyo, not of UTC"]),
+    ("tenant: acme", "tenant: acme\nroles: {lead: [lea@acme.example]}", [], [], ["acme: roles"]),
+    (
+        "tenant: acme",
+        "tenant: acme\ncredentials: {max_ttl: 2h}",
+        ["acme/agent: longest credential 2h, was 1h"],
+        [],
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "opens", "closes", "changes"), CASES, ids=[case[1][:40] for case in CASES])
+def test_a_change_opens_closes_or_changes(
+    old: str, new: str, opens: list[str], closes: list[str], changes: list[str]
+) -> None:
+    assert old in BASE
+    before, after = policy(BASE), policy(BASE.replace(old, new, 1))
+    assert summarise(before, after) == Summary(tuple(opens), tuple(closes), tuple(changes))
+
+
+@pytest.mark.parametrize(("old", "new", "opens", "closes", "changes"), CASES, ids=[case[1][:40] for case in CASES])
+def test_going_back_closes_what_was_opened(
+    old: str, new: str, opens: list[str], closes: list[str], changes: list[str]
+) -> None:
+    before, after = policy(BASE), policy(BASE.replace(old, new, 1))
+    back = summarise(after, before)
+    assert (len(back.opens), len(back.closes), len(back.changes)) == (len(closes), len(opens), len(changes))
+
+
+def test_an_account_and_a_tenant_that_go_close_as_a_whole() -> None:
+    assert summarise(policy(BASE), policy(BASE.replace("  agent:", "  other:"))).closes == (
+        "acme/agent: account removed, all of it",
+    )
+    assert summarise(policy(BASE), policy(BASE.replace("tenant: acme", "tenant: globex"))).closes == (
+        "acme: tenant removed, all of it",
+    )

@@ -1,0 +1,80 @@
+"""docs/reference/policy.md: its examples are valid, its tables true, and no key is left out."""
+
+import re
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+from pydantic import BaseModel
+
+from rules.policy import models
+from rules.policy.load import parse_policy
+from rules.policy.matcher import Matcher, Rule
+from rules.policy.source import PolicyInvalid
+from rules.policy.templates import normal_segments, parse_template
+
+DOC = (Path(__file__).parents[2] / "docs" / "reference" / "policy.md").read_text()
+EXAMPLES = [
+    (kind, text)
+    for language, kind, text in re.findall(r"^```(\S*) ?(\S*)\n(.*?)^```$", DOC, re.M | re.S)
+    if language == "yaml"
+]
+
+OWNERS = "owners: {accountable: ana@acme.example, system: it@acme.example, risk: risk@acme.example}\n"
+TICKETS = "connections:\n  tickets: {host: acme.zendesk.com}\n"
+
+
+def whole(kind: str, text: str) -> str:
+    """The policy that an example is a part of."""
+    head = "exeat: 1\ntenant: acme\n"
+    match kind:
+        case "":
+            return text
+        case "top":
+            return head + text
+        case "connections":
+            return head + "connections:\n" + indent(text, "  ")
+        case "account":
+            owners = "" if text.startswith("owners:") else OWNERS
+            return head + TICKETS + "accounts:\n  agent:\n" + indent(owners + text, "    ")
+        case "rules":
+            return head + TICKETS + "accounts:\n  agent:\n" + indent(OWNERS + "rules:\n" + indent(text, "  "), "    ")
+        case _:
+            raise AssertionError(f"an example of an unknown kind: {kind}")
+
+
+@pytest.mark.parametrize(("kind", "text"), EXAMPLES, ids=[text.splitlines()[0][:40] for _, text in EXAMPLES])
+def test_an_example_is_valid(kind: str, text: str) -> None:
+    # Parsed in memory: the one file that an example refers to, an authority, is not there.
+    raw = whole(kind, text).encode()
+    if "corp-ca.pem" not in text:
+        assert parse_policy({"acme.yaml": raw}).documents
+        return
+    with pytest.raises(PolicyInvalid) as caught:
+        parse_policy({"acme.yaml": raw})
+    assert [found.message for found in caught.value.errors] == ["ca: the file is missing"]
+
+
+def test_the_first_example_is_without_warnings() -> None:
+    kind, text = EXAMPLES[0]
+    assert kind == ""
+    assert parse_policy({"acme.yaml": text.encode()}).warnings == ()
+
+
+def test_every_key_of_the_schema_is_explained() -> None:
+    documents = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    keys = {name for document in documents for name in document.model_fields}
+    assert len(keys) > 30
+    assert sorted(key for key in keys if f"`{key}`" not in DOC) == []
+
+
+def test_the_table_of_path_templates_is_true() -> None:
+    rows = re.findall(r"^\| `(/\S*)` \| (.*?) \| (.*?) ?\|$", DOC, re.M)
+    assert len(rows) == 4
+    for template, matches, misses in rows:
+        matcher = Matcher((Rule("r", "x", None, parse_template(template), 0),))
+        for paths, expected in ((matches, True), (misses, False)):
+            for path in re.findall(r"`(.*?)`", paths):
+                segments = normal_segments(path)
+                assert segments is not None
+                assert bool(matcher.matching("x", "GET", segments)) is expected, (template, path)
