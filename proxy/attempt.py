@@ -147,9 +147,7 @@ class Attempt:
             "resp": result.reply,
             "cost": None if self._cost is None else self._cost.content(spent_micros),
         }
-        return self._books.recorder.submit_async(
-            asyncio.get_running_loop(), "call.outcome", self._tenant, content
-        )
+        return self._books.recorder.submit_async(asyncio.get_running_loop(), "call.outcome", self._tenant, content)
 
     @property
     def open(self) -> bool:

@@ -1,4 +1,4 @@
-"""The agent's credential as it stands in a request: `Proxy-Authorization`, Bearer, or Basic with the account as user."""
+"""The agent's credential as a request carries it: `Proxy-Authorization`, Bearer, or Basic with the account as user."""
 
 import base64
 import binascii

@@ -22,7 +22,7 @@ class Timeouts:
     connect: float = 10.0
     """TCP and TLS to the origin, name resolution included."""
     first_byte: float = 600.0
-    """From the request's last byte to the answer's first; the longest model calls take minutes (openai's SDK waits 600)."""
+    """From the request's last byte to the answer's first; model calls take minutes (openai's SDK waits 600)."""
     total: float = 3600.0
     """The whole call."""
     commit: float = 5.0

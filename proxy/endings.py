@@ -22,7 +22,7 @@ from proxy.records import (
     route_shape,
 )
 from proxy.rejections import Rejections
-from proxy.wire import Wire, WireClosed
+from proxy.wire import Wire
 from proxy.world import World
 from rules.call import Call
 from rules.codes import Code
@@ -246,22 +246,33 @@ class Endings:
         if journey.hold is not None:
             journey.hold.release()
 
-    async def settle(self, journey: Journey, result: Result) -> None:
-        """(8) The reservation is settled and the outcome durable: the last byte may go.
+    async def settle(self, journey: Journey, result: Result) -> bool:
+        """(8) The reservation is settled and the outcome durable: the last byte may go. False if it must not.
 
-        Raises `WireClosed` if the outcome cannot be made durable: the agent never sees the end of an unrecorded answer.
+        An answer whose outcome is not durable is never finished: where nothing of it was written the agent is told
+        why, otherwise its wire is cut.
         """
-        attempt = journey.attempt
-        if attempt is None:
+        attempt, live, exchange = journey.attempt, journey.live, journey.exchange
+        if attempt is None or live is None:
             raise RuntimeError("only an attempt is settled")
+        live.phase = "settle"
+        live.deadline = asyncio.get_running_loop().time() + self._commit_seconds + 1
         if journey.hold is not None:
             journey.hold.settle(journey.spent_at_most)
         try:
-            await asyncio.shield(attempt.outcome(result, journey.spent_at_most))
-        except LedgerError as error:
+            future = attempt.outcome(result, journey.spent_at_most)
+            async with asyncio.timeout(self._commit_seconds):
+                await asyncio.shield(future)
+        except (LedgerError, TimeoutError) as error:
             logger.error("call %s: its outcome could not be recorded: %s", journey.call_id, error)
-            journey.exchange.wire.abort()
-            raise WireClosed from error
+            self._leave(journey)
+            if live.answering:
+                exchange.wire.abort()
+            else:
+                reason = Reason(Code.LEDGER_UNAVAILABLE, "the call was made, but its outcome could not be recorded")
+                await exchange.refuse(Denial(reason, journey.call_id), keep_alive=False)
+            return False
+        return True
 
 
 def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) -> Reason:

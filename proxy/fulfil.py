@@ -24,7 +24,6 @@ from proxy.http.response import ResponseHead
 from proxy.live import LiveCall
 from proxy.records import Content, media_type
 from proxy.wire import Wire
-from rules.codes import Code
 from rules.decision import Allowed
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})

@@ -94,7 +94,9 @@ class Gate:
             server = await loop.create_server(self._new_connection, host, port, backlog=_BACKLOG, start_serving=False)
             self._servers.append(server)
         self.addresses = tuple(
-            (str(sock.getsockname()[0]), int(sock.getsockname()[1])) for server in self._servers for sock in server.sockets
+            (str(sock.getsockname()[0]), int(sock.getsockname()[1]))
+            for server in self._servers
+            for sock in server.sockets
         )
         self._assemble()
         for server in self._servers:
@@ -198,7 +200,9 @@ class Gate:
         try:
             return answer.result(_CUT_SECONDS)
         except TimeoutError as error:
-            raise CutUnconfirmed("the proxy did not answer in time; the order stands and is being carried out") from error
+            raise CutUnconfirmed(
+                "the proxy did not answer in time; the order stands and is being carried out"
+            ) from error
 
     # the end
 
@@ -213,7 +217,7 @@ class Gate:
                 wire.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while len(self._live) and loop.time() < deadline:
+        while len(self._live) and loop.time() < deadline:  # noqa: ASYNC110 - once a stop, and simpler than an event
             await asyncio.sleep(0.02)
         report = self._live.cut(lambda _: True, Stop.DRAINED)
         tasks = tuple(self._sessions)

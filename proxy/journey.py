@@ -58,5 +58,3 @@ class Journey:
     def spent_at_most(self) -> int:
         """What a call that was sent is charged, in micro-units: the price of a call is due once it has left."""
         return 0 if self.cost is None else self.cost.micros
-
-

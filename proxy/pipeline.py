@@ -19,10 +19,10 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from credentials.tokens import CredentialRejected
 from credentials.principal import Principal
+from credentials.tokens import CredentialRejected
 from ledger import commitment
-from proxy.attempt import Attempt, Books, Committed, CommitFailed, Hold, Result
+from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
 from proxy.authorization import proxy_token
 from proxy.config import GateConfig
 from proxy.egress.errors import UpstreamError
@@ -121,7 +121,7 @@ class Pipeline:
             return await endings.stopped(journey, journey.live.stopped)
         except WireClosed:
             raise
-        except Exception:  # noqa: BLE001 - the engine's adapter: whatever was not thought of is a refusal, never a pass
+        except Exception:
             logger.exception("call %s: internal error", journey.call_id)
             return await endings.crashed(journey)
         finally:
@@ -223,15 +223,14 @@ class Pipeline:
         binding = connection.binding
         found = self._world.secret(binding.tenant, binding.secret_name)
         if found is None:
-            raise CallRefused(
-                Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set")
-            )
+            raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set"))
         return Credential(binding, *found)
 
     # (5)
 
     async def _reserve(self, journey: Journey, call: Call, allowed: Allowed) -> None:
         if not allowed.claims:
+            journey.cost = cost_of((), journey.connection)
             return
         reservations = self._books.reservations
         try:
@@ -240,17 +239,13 @@ class Pipeline:
         except (ReservationsUnavailable, TimeoutError) as error:
             raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
         if isinstance(answer, Refused):
-            raise CallRefused(
-                Reason(answer.code, answer.detail), retry_after_seconds=answer.retry_after_seconds
-            )
+            raise CallRefused(Reason(answer.code, answer.detail), retry_after_seconds=answer.retry_after_seconds)
         journey.hold = Hold(reservations, answer)
-        journey.cost = cost_of(answer.claims)
+        journey.cost = cost_of(answer.claims, journey.connection)
 
     # (6) to (8)
 
-    async def _send(
-        self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, facts: Facts
-    ) -> bool:
+    async def _send(self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, facts: Facts) -> bool:
         connection = facts.connection
         if connection is None:
             raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
@@ -265,7 +260,9 @@ class Pipeline:
         raise AssertionError("the last attempt either answers or raises")
 
     def _egress_head(self, journey: Journey, call: Call, connection: Connection) -> Head:
-        remove = frozenset((journey.credential.binding.presentation.header_name,)) if journey.credential else frozenset()
+        remove = (
+            frozenset((journey.credential.binding.presentation.header_name,)) if journey.credential else frozenset()
+        )
         return emit_head(
             call.method,
             call.path,
@@ -372,7 +369,9 @@ class Pipeline:
             raise CallRefused(Reason(Code.INTERNAL, "the call could not be sent as it was recorded")) from error
         self._lap(journey, Step.FULFIL)
         # (8) settle
-        await self._endings.settle(journey, Result("confirmed", sent=True, http=relayed.http, reply=relayed.reply))
+        confirmed = Result("confirmed", sent=True, http=relayed.http, reply=relayed.reply)
+        if not await self._endings.settle(journey, confirmed):
+            return False
         self._lap(journey, Step.SETTLE)
         self._metrics.decided("allow")
         exchange.wire.write(relayed.tail)

@@ -16,6 +16,7 @@ from ledger import Receipt
 from rules.call import Call
 from rules.claims import Claim, SpendClaim
 from rules.decision import Allowed, Reason
+from rules.policy.compile import Connection
 
 type Content = dict[str, object]
 
@@ -29,7 +30,11 @@ class Recorder(Protocol):
     """The ledger as the gate needs it."""
 
     def submit_async(
-        self, loop: asyncio.AbstractEventLoop, type: str, tenant: str, content: Mapping[str, object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        type: str,  # noqa: A002 - the ledger's own word
+        tenant: str,
+        content: Mapping[str, object],
     ) -> "asyncio.Future[Receipt]":
         """The future is done once the record is durable, or fails with `LedgerUnavailable`."""
         ...
@@ -124,16 +129,15 @@ class Cost:
         }
 
 
-def cost_of(claims: tuple[Claim, ...]) -> Cost | None:
-    """What the claims set aside; None for a call without a price."""
+def cost_of(claims: tuple[Claim, ...], connection: Connection | None) -> Cost | None:
+    """What the call costs and the budgets it was set aside in; None for a call without a price."""
     spends = [claim for claim in claims if isinstance(claim, SpendClaim)]
-    if not spends:
+    if spends:
+        budgets = tuple("/".join((*claim.key, claim.window)) for claim in spends)
+        return Cost(max(claim.amount_micros for claim in spends), spends[0].currency, budgets)
+    if connection is None or connection.currency is None or not connection.price_micros:
         return None
-    return Cost(
-        max(claim.amount_micros for claim in spends),
-        spends[0].currency,
-        tuple("/".join((*claim.key, claim.window)) for claim in spends),
-    )
+    return Cost(connection.price_micros, connection.currency, ())
 
 
 def allow_content(allowed: Allowed, epoch: int, inputs: str) -> Content:

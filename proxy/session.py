@@ -1,4 +1,4 @@
-"""One agent's connection from its first byte to its last: the forward door, the tunnel behind a CONNECT, request by request.
+"""One agent's connection from first byte to last: the forward door, the tunnel behind a CONNECT, request by request.
 
 A CONNECT by an identified agent is accepted even to a name it may not call: SDKs hide the body of a refused CONNECT
 and call it a connection error. So TLS is ended here, nothing is dialled, and the denial is answered inside.
@@ -72,7 +72,7 @@ class Session:
             pass
         except RequestRefused as error:
             await self._refuse_unparsed(error)
-        except Exception:  # noqa: BLE001 - the engine's adapter: a session's crash closes its wire and nobody else's
+        except Exception:
             logger.exception("a session crashed")
             self._wire.abort()
         finally:
@@ -138,7 +138,9 @@ class Session:
         if tenant is not None and tenant.connection_for("https", host, port) is not None:
             return
         if not self._doorman.strangers.admit(f"{principal.tenant}/{principal.account}", host):
-            raise RequestRefused(Code.DESTINATION_UNKNOWN, "too many unknown hosts; no certificate is made for this one")
+            raise RequestRefused(
+                Code.DESTINATION_UNKNOWN, "too many unknown hosts; no certificate is made for this one"
+            )
 
     # inside the tunnel
 
@@ -215,7 +217,9 @@ class Session:
 
     async def _refuse_unparsed(self, error: RequestRefused) -> None:
         """What came is no request that could be read: there is no head to answer to."""
-        await self._doorman.endings.reject_unparsed(self._wire, error.code, error.detail, in_tunnel=self._closes_at is not None)
+        await self._doorman.endings.reject_unparsed(
+            self._wire, error.code, error.detail, in_tunnel=self._closes_at is not None
+        )
         await linger(self._wire)
 
 

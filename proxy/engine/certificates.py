@@ -174,9 +174,7 @@ class Certificates:
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._leaf_key.public_key()), critical=False)
             .sign(authority.key, hashes.SHA256())
         )
@@ -196,7 +194,7 @@ class Certificates:
         return context
 
 
-def _select_http11(_connection: SSL.Connection, offers: list[bytes]) -> "bytes | object":
+def _select_http11(_connection: SSL.Connection, offers: list[bytes]) -> "bytes | SSL._NoOverlappingProtocols":
     """HTTP/1.1 or nothing: every downgrade from HTTP/2 is a chance for two parsers to disagree."""
     if b"http/1.1" in offers:
         return b"http/1.1"

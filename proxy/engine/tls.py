@@ -87,9 +87,7 @@ class AgentTls:
         self._host = host
         self._context_for = context_for
         self._send = send
-        client = Client(
-            peername=("agent", 0), sockname=("exeat", 0), timestamp_start=0.0, state=ConnectionState.OPEN
-        )
+        client = Client(peername=("agent", 0), sockname=("exeat", 0), timestamp_start=0.0, state=ConnectionState.OPEN)
         context = Context(client, _OPTIONS)
         _Root(context)
         self._client = client

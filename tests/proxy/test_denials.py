@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from proxy.denials import Denial
 from rules.codes import TABLE, Category, Code
 from rules.decision import Reason

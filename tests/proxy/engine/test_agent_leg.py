@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+
 from proxy.engine.certificates import Authority, AuthorityInvalid, Certificates
 from proxy.engine.connection import HIGH_WATER, AgentConnection
 from proxy.wire import HandshakeRefused, WireClosed
