@@ -27,8 +27,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             tenant TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, sealed BLOB, thumb TEXT NOT NULL,
             at TEXT NOT NULL, actor TEXT NOT NULL, PRIMARY KEY (tenant, name, version))""",
         """CREATE TABLE orders (
-            epoch INTEGER PRIMARY KEY, act TEXT NOT NULL CHECK (act IN ('revoke', 'restore')), kind TEXT NOT NULL,
-            tenant TEXT, name TEXT, at TEXT NOT NULL, reason TEXT NOT NULL, actor TEXT NOT NULL)""",
+            epoch INTEGER PRIMARY KEY, act TEXT NOT NULL CHECK (act IN ('revoke', 'restore', 'void')),
+            kind TEXT NOT NULL, tenant TEXT, name TEXT, at TEXT NOT NULL, reason TEXT NOT NULL, actor TEXT NOT NULL)""",
         """CREATE TABLE credentials (
             credential TEXT PRIMARY KEY, tenant TEXT NOT NULL, account TEXT NOT NULL, workflow TEXT NOT NULL,
             run TEXT NOT NULL, epoch INTEGER NOT NULL, issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL)""",

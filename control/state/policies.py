@@ -1,0 +1,161 @@
+"""Policies: applied whole, or not at all."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from control.state.clock import Clock, at, text
+from control.state.errors import StateUnavailable
+from control.state.journal import Entry, Journal
+from control.stores.sqlite import Database, StoreUnavailable
+from credentials.actor import SYSTEM, Actor
+from ledger import Receipt
+from rules.policy.compile import PolicySet, compile_policy
+from rules.policy.load import load_policy
+from rules.policy.source import PolicyInvalid, PolicySource, PolicyWarning
+
+type NewTenants = Callable[[sqlite3.Connection, tuple[str, ...]], None]
+"""What has to exist for a tenant before its first call; called in the transaction of the activation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The policy in force and the record that says so, replaced as one."""
+
+    policy: PolicySet | None
+    seq: int
+    """Of its policy.activate record; 0 when there is none."""
+    digest: str | None
+    """Also when the policy itself cannot be read by this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A policy is in force, stored and recorded."""
+
+    digest: str
+    previous: str | None
+    seq: int
+    policy: PolicySet
+    warnings: tuple[PolicyWarning, ...]
+
+
+class Policies:
+    """Stores policies and says which is active. The caller serialises changes."""
+
+    def __init__(self, database: Database, journal: Journal, clock: Clock) -> None:
+        self._database = database
+        self._journal = journal
+        self._clock = clock
+        self.active = Active(None, 0, None)
+        self.fault: str | None = None
+        """Why the active policy cannot be used; everything is denied then."""
+
+    def load(self) -> None:
+        """The policy that was activated last is active again."""
+        rows = self._database.query(
+            "SELECT digest, seq, bundle FROM activations JOIN policies USING (digest) ORDER BY id DESC LIMIT 1"
+        )
+        if not rows:
+            return
+        digest, seq, bundle = rows[0]
+        policy: PolicySet | None = None
+        try:
+            policy = PolicySet.from_bundle(bytes(bundle))
+        except PolicyInvalid as error:
+            self.fault = f"the active policy cannot be used by this version ({error}); apply one"
+        if policy is not None and policy.digest != digest:
+            policy, self.fault = None, f"the stored policy {digest} was changed; apply it again"
+        self.active = Active(policy, seq or 0, digest)
+
+    def apply(
+        self, source: Path | PolicySource, actor: Actor, declared: dict[str, str], new_tenants: NewTenants
+    ) -> Applied:
+        """The policy is stored, recorded and active.
+
+        Raises `PolicyInvalid` (recorded) or `StateUnavailable`; the last good one is active then.
+        """
+        source = self._read(source, actor, declared)
+        policy = compile_policy(source)
+        previous = self.active.digest
+        content: dict[str, object] = {
+            "policy": policy.digest,
+            "previous": previous,
+            "actor": actor.as_record(),
+            "files": [{"name": file.name, "digest": file.digest} for file in source.files],
+            **declared,
+        }
+        now = text(at(self._clock()))
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO policies (digest, bundle, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (policy.digest, policy.bundle, now),
+                )
+                activation = connection.execute(
+                    "INSERT INTO activations (digest, previous, at, actor) VALUES (?, ?, ?, ?)",
+                    (policy.digest, previous, now, json.dumps(actor.as_record())),
+                ).lastrowid
+                new_tenants(connection, tuple(policy.tenants))
+                entry = self._journal.put(connection, "policy.activate", "-", content)
+        except StoreUnavailable as error:
+            raise StateUnavailable(f"the policy could not be stored, the last one stays active: {error}") from error
+
+        def note_seq(connection: sqlite3.Connection, receipt: Receipt) -> None:
+            connection.execute("UPDATE activations SET seq = ? WHERE id = ?", (receipt.seq, activation))
+
+        try:
+            receipt = self._journal.record(entry, note_seq)
+        except StateUnavailable as error:
+            self._undo(activation, entry, error)
+            raise StateUnavailable(f"{error.message}; the last policy stays active") from error
+        self.fault = None
+        self.active = Active(policy, receipt.seq, policy.digest)
+        return Applied(policy.digest, previous, receipt.seq, policy, source.warnings)
+
+    def note_seq(self, digest: str, seq: int) -> None:
+        """The record that says the active policy is active. Only while opening."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE activations SET seq = ? WHERE id = (SELECT max(id) FROM activations WHERE digest = ?)",
+                (seq, digest),
+            )
+        if self.active.digest == digest:
+            self.active = replace(self.active, seq=seq)
+
+    def adopt(self, digest: str, seq: int) -> bool:
+        """The stored policy that the ledger says is active is; False when it is not stored. Only while opening."""
+        if not self._database.query("SELECT 1 FROM policies WHERE digest = ?", (digest,)):
+            return False
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO activations (digest, previous, at, actor, seq) VALUES (?, ?, ?, ?, ?)",
+                (digest, self.active.digest, text(at(self._clock())), json.dumps(SYSTEM.as_record()), seq),
+            )
+        self.load()
+        return True
+
+    def _read(self, source: Path | PolicySource, actor: Actor, declared: dict[str, str]) -> PolicySource:
+        if isinstance(source, PolicySource):
+            return source
+        try:
+            return load_policy(source)
+        except PolicyInvalid as invalid:
+            content: dict[str, object] = {"actor": actor.as_record(), "errors": len(invalid.errors)}
+            if "commit" in declared:
+                content["commit"] = declared["commit"]
+            self._journal.submit("policy.reject", "-", content)
+            raise
+
+    def _undo(self, activation: int | None, entry: Entry, cause: StateUnavailable) -> None:
+        try:
+            with self._database.transaction() as connection:
+                connection.execute("DELETE FROM activations WHERE id = ?", (activation,))
+                self._journal.withdraw(connection, entry)
+        except StoreUnavailable as error:
+            raise StateUnavailable(
+                f"{cause.message}; the last policy stays active, but the new one is stored and will be active after a "
+                f"restart, for it could not be removed either: {error}"
+            ) from cause

@@ -1,0 +1,290 @@
+"""`State`: the folder, what is in force, and every change to it."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import RLock
+from typing import Final, Self
+
+from control.state.clock import Clock
+from control.state.commitment_keys import CommitmentKeys
+from control.state.errors import StateError, StateInvalid, StateUnavailable
+from control.state.folder import Folder
+from control.state.journal import Journal
+from control.state.opening import Ground, open_ground
+from control.state.policies import Applied, Policies
+from control.state.recovery import Recovery
+from control.state.revocations import RestoreDone, RevocationDone, StopOrders
+from control.state.sealing import Secrets, SecretVersion, missing_secrets
+from control.state.tokens import Tokens
+from control.stores.limits import EmbeddedReservations
+from control.stores.limits_replay import LimitsSnapshot, LimitsStore
+from control.stores.sqlite import StoreUnavailable
+from credentials.actor import Actor
+from credentials.identifier import Identifier
+from credentials.principal import Principal
+from credentials.revocation import Revocations, Target
+from credentials.secret import Secret
+from credentials.tokens import IssuedToken, TokenIssuer, TokenVerifier
+from ledger import Ledger, LedgerError, Receipt
+from rules.policy.compile import PolicySet
+from rules.policy.source import PolicySource
+
+logger = logging.getLogger("exeat.state")
+
+DECLARED: Final = ("commit", "author", "approver")
+
+
+class State:
+    """One open state. Attributes that the proxy reads are immutable objects, replaced whole by the control side.
+
+    Methods that change something block until it is durable: call them from a thread that may wait. All are safe from
+    any thread. Every one raises `StateRefused` (no), `StateUnavailable` (could not) or what it names.
+    """
+
+    def __init__(self, folder: Folder, ground: Ground, clock: Clock) -> None:
+        self.directory = folder.path
+        self.keys = folder.keys
+        self.trust_file = folder.trust
+        self.instance: str = ground.instance
+        self.ledger: Ledger = ground.ledger
+        self._folder = folder
+        self._database = ground.database
+        self._changes = RLock()
+        self._closed = False
+        self._journal = Journal(ground.database, ground.ledger)
+        self._policies = Policies(ground.database, self._journal, clock)
+        self._orders = StopOrders(ground.database, self._journal, clock)
+        self._secrets = Secrets(ground.database, self._journal, ground.kek, clock)
+        self._commitments = CommitmentKeys(ground.database, ground.kek)
+        self._limits = LimitsStore(ground.database)
+        self.reservations = EmbeddedReservations(wall_seconds=clock)
+        """Counted from the ledger; the proxy reserves here."""
+        verifier = TokenVerifier({ground.signing.kid: ground.signing.public}, ground.origin)
+        self.issuer: TokenIssuer = TokenIssuer(ground.signing, ground.origin)
+        self.identifier: Identifier = Identifier(verifier)
+        self._tokens = Tokens(
+            ground.database, self._journal, self._orders, issuer=self.issuer, verifier=verifier, clock=clock
+        )
+
+    @classmethod
+    def open(cls, directory: Path, *, create: bool, clock: Clock = time.time) -> "State":
+        """The state in `directory`, held by this process, recovered and consistent; made first if `create`.
+
+        Raises `StateLocked` when another process holds it and `StateInvalid` when an operator has to look first.
+        """
+        folder = Folder.take(directory, create=create)
+        try:
+            ground = open_ground(folder)
+        except BaseException:
+            folder.close()
+            raise
+        state = cls(folder, ground, clock)
+        try:
+            state._load()
+        except BaseException:
+            state._abandon()
+            raise
+        return state
+
+    def _load(self) -> None:
+        try:
+            self._policies.load()
+            self._orders.load()
+            self._secrets.load()
+            self._commitments.load()
+            Recovery(self.ledger, self._journal, self._policies, self._orders, self._limits, self.reservations).run()
+        except StoreUnavailable as error:
+            raise StateInvalid(f"the database cannot be read: {error}", "Look at the disk.") from error
+
+    # --- what is in force; read from any thread ---
+
+    @property
+    def policy(self) -> PolicySet | None:
+        """The active policy; None: everything is denied."""
+        return self._policies.active.policy
+
+    @property
+    def policy_epoch(self) -> int:
+        """Sequence number of the record that activated it; 0 before the first."""
+        return self._policies.active.seq
+
+    @property
+    def revocations(self) -> Revocations:
+        """Every order up to now. Read it anew for every request."""
+        return self._orders.current
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is stored and cannot be used, for health and status; what needs it is denied."""
+        policy = () if self._policies.fault is None else (self._policies.fault,)
+        return policy + tuple(f"the secret {name} does not open; set it again" for name in self._secrets.broken)
+
+    def secret(self, tenant: str, name: str) -> tuple[Secret, int] | None:
+        """The secret and its version; None when it is not set."""
+        return self._secrets.current.get((tenant, name))
+
+    def missing_secrets(self) -> tuple[str, ...]:
+        """`tenant/name` of every secret that a connection wants and nobody has set."""
+        return missing_secrets(self.policy, self._secrets.current)
+
+    def commitment_key(self, tenant: str) -> bytes:
+        """The key of the tenant's commitments. Made durable first for a tenant that has none (not on the hot path)."""
+        key = self._commitments.current.get(tenant)
+        if key is not None:
+            return key
+        with self._changes:
+            try:
+                return self._commitments.current.get(tenant) or self._commitments.make(tenant)
+            except StoreUnavailable as error:
+                raise StateUnavailable(f"no commitment key could be stored: {error}") from error
+
+    # --- what operators do ---
+
+    def apply_policy(
+        self,
+        source: Path | PolicySource,
+        actor: Actor,
+        *,
+        commit: str | None = None,
+        author: str | None = None,
+        approver: str | None = None,
+    ) -> Applied:
+        """The policy is valid, stored, recorded and active. On any failure the last good one is.
+
+        Raises `PolicyInvalid` (the attempt is recorded). What the operator declares about its origin is recorded so.
+        """
+        declared = {
+            name: value for name, value in zip(DECLARED, (commit, author, approver), strict=True) if value is not None
+        }
+        with self._changes:
+            applied = self._policies.apply(source, actor, declared, self._commitments.ensure)
+            self._commitments.load()
+            return applied
+
+    def set_secret(self, tenant: str, name: str, secret: Secret, actor: Actor) -> SecretVersion:
+        """The secret is sealed, recorded and used from the next call on."""
+        with self._changes:
+            return self._secrets.set(tenant, name, secret, actor, self.policy)
+
+    def list_secrets(self) -> tuple[SecretVersion, ...]:
+        """The newest version of every secret, without values."""
+        try:
+            return self._secrets.list(self.policy)
+        except StoreUnavailable as error:
+            raise StateUnavailable(str(error)) from error
+
+    def remove_secret(self, tenant: str, name: str, actor: Actor) -> SecretVersion:
+        """The secret is destroyed; calls that need it are denied from now on."""
+        with self._changes:
+            try:
+                return self._secrets.remove(tenant, name, actor, self.policy)
+            except StoreUnavailable as error:
+                raise StateUnavailable(str(error)) from error
+
+    def revoke(self, target: Target, reason: str, actor: Actor) -> RevocationDone:
+        """Nothing that matches `target` is identified any more, from the first moment of this call.
+
+        The caller then cuts what is in flight. Raises `RevocationRefused` (nothing happened) or
+        `RevocationIncomplete` (it IS in force, and the operator must be told what is missing).
+        """
+        # Not under the lock of changes: a stop waits for no policy and no disk.
+        return self._orders.revoke(target, reason, actor)
+
+    def restore(self, target: Target, reason: str, actor: Actor) -> RestoreDone:
+        """Credentials may be issued to `target` again; those issued before stay dead."""
+        with self._changes:
+            return self._orders.restore(target, reason, actor)
+
+    def issue_token(  # noqa: PLR0917  one name for each part of a credential
+        self, tenant: str, account: str, workflow: str, run: str | None, ttl_seconds: int | None, actor: Actor
+    ) -> IssuedToken:
+        """A recorded credential for a run (None: a new one), for `ttl_seconds` (None: the policy's default)."""
+        return self._tokens.issue(
+            self.policy, tenant, account, workflow=workflow, run=run, ttl_seconds=ttl_seconds, actor=actor
+        )
+
+    def renew_token(self, token: Secret, actor: Actor) -> IssuedToken:
+        """The next credential of the same run."""
+        return self._tokens.renew(self.policy, token, actor)
+
+    def live_credentials(self, target: Target) -> tuple[Principal, ...]:
+        """Credentials that a revocation of `target` would kill now."""
+        try:
+            return self._tokens.live(target)
+        except StoreUnavailable as error:
+            raise StateUnavailable(str(error)) from error
+
+    def tenant_of_credential(self, credential: str) -> str | None:
+        """Whose credential it is, for a revocation by id alone; None when it is not known."""
+        try:
+            return self._tokens.tenant_of(credential)
+        except StoreUnavailable as error:
+            raise StateUnavailable(str(error)) from error
+
+    def record(self, type_: str, tenant: str, content: Mapping[str, object]) -> Receipt:
+        """A record of the control side, durable: revocation.effect, operator.act, config.change."""
+        return self._journal.submit(type_, tenant, content)
+
+    def record_act(self, actor: Actor, act: str, detail: Mapping[str, str], tenant: str = "-") -> Receipt:
+        """Something else that an operator does is on record; do it afterwards."""
+        content = {"act": act, "actor": actor.as_record(), "detail": dict(detail)}
+        return self._journal.submit("operator.act", tenant, content)
+
+    # --- limits ---
+
+    def take_limits(self) -> LimitsSnapshot:
+        """The counters now. Call it on the thread that reserves; it takes microseconds."""
+        return LimitsSnapshot.take(self.reservations, self.ledger.head().size)
+
+    def save_limits(self, snapshot: LimitsSnapshot) -> None:
+        """The snapshot is durable: the next start reads the ledger from there. Blocks; any thread."""
+        try:
+            self._orders.store()  # recovery will not read what lies before the snapshot
+            self._limits.save(snapshot)
+        except StoreUnavailable as error:
+            raise StateUnavailable(f"the counters could not be stored: {error}") from error
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Limits are saved, the ledger is stopped in order, the folder is free. Nothing may be in flight. Idempotent.
+
+        Raises `StateUnavailable` when something could not be written; the folder is free all the same.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        problems: list[str] = []
+        for step in (self._save_counters, self.ledger.close, self._database.close):
+            try:
+                step()
+            except (StateError, LedgerError, OSError) as error:
+                problems.append(str(error))
+        self._folder.close()
+        if problems:
+            raise StateUnavailable("; ".join(problems), "The next start recovers.")
+
+    def _save_counters(self) -> None:
+        self.save_limits(self.take_limits())
+
+    def _abandon(self) -> None:
+        """Gives everything back without writing; opening has failed and says why."""
+        self._closed = True
+        try:
+            self.ledger.close()
+        except LedgerError as error:
+            logger.error("the ledger could not be closed: %s", error)
+        self._database.close()
+        self._folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"State({os.fspath(self.directory)!r}, instance={self.instance})"
