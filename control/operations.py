@@ -251,6 +251,8 @@ class Status:
     accounts: int
     connections: int
     secrets_missing: tuple[str, ...]
+    faults: tuple[str, ...]
+    """What is stored and cannot be used; what needs it is denied."""
     epoch: int
     revocations: tuple[ActiveRevocation, ...]
     ledger: LedgerStatus
@@ -303,6 +305,10 @@ class Operations(Protocol):
 
     def inspect_token(self, token: Secret) -> TokenInspected:
         """Whose the credential is and whether it is good."""
+        ...
+
+    def tenant_of_credential(self, credential: str) -> str | None:
+        """Whose a credential is, by its id or that of a renewal; None when it is not known."""
         ...
 
     def would_revoke(self, target: Target) -> WouldRevoke:

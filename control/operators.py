@@ -72,6 +72,7 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             post("/tokens", requests.TokenWanted, lambda on, r: on.issue_token(r.request())),
             post("/tokens/renew", requests.TokenHeld, lambda on, r: on.renew_token(Secret(r.token))),
             post("/tokens/inspect", requests.TokenHeld, lambda on, r: on.inspect_token(Secret(r.token))),
+            post("/tokens/tenant", requests.CredentialNamed, lambda on, r: on.tenant_of_credential(r.credential)),
             post("/revocations/dry-run", requests.TargetNamed, lambda on, r: on.would_revoke(r.target())),
             post("/revocations", requests.OrderGiven, lambda on, r: on.revoke(r.target(), r.reason)),
             post("/restorations", requests.OrderGiven, lambda on, r: on.restore(r.target(), r.reason)),

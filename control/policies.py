@@ -3,6 +3,8 @@
 import hashlib
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,22 +43,19 @@ def check_policy(path: Path) -> Checked:
     return Checked(PolicyText(tuple(files), single=not path.is_dir()), source, compiled)
 
 
-def read_policy(text: PolicyText) -> PolicySource:
-    """The policy that was sent as text is valid. Raises `PolicyRefused` with every error."""
+@contextmanager
+def text_as_folder(text: PolicyText) -> Iterator[Path]:
+    """The policy's files lie at this path, readable by us alone, until the block is left."""
     with tempfile.TemporaryDirectory(prefix="exeat-policy-") as name:
         folder = Path(name)
         for relative, content in text.files:
             target = folder / relative
             if not target.resolve().is_relative_to(folder.resolve()):
-                raise PolicyRefused(
-                    (PolicyFault(relative, 1, 1, "lies outside the policy's folder", "move it inside"),)
-                )
+                fault = PolicyFault(relative, 1, 1, "the file lies outside the policy's folder", "move it inside")
+                raise PolicyRefused((fault,))
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        try:
-            return load_policy(folder / text.files[0][0] if text.single else folder)
-        except PolicyInvalid as invalid:
-            raise PolicyRefused(_faults(invalid)) from invalid
+        yield folder / text.files[0][0] if text.single else folder
 
 
 def provenance_of(path: Path) -> Provenance:

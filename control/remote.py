@@ -119,6 +119,11 @@ class Remote:
             TokenInspected, self._ask("POST", "/tokens/inspect", {"token": token.reveal().decode("ascii", "replace")})
         )
 
+    def tenant_of_credential(self, credential: str) -> str | None:
+        """See `Operations.tenant_of_credential`."""
+        answer = self._ask("POST", "/tokens/tenant", {"credential": credential})
+        return answer if isinstance(answer, str) else None
+
     def would_revoke(self, target: Target) -> WouldRevoke:
         """See `Operations.would_revoke`."""
         return from_json(WouldRevoke, self._ask("POST", "/revocations/dry-run", target.as_record()))

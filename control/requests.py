@@ -110,6 +110,12 @@ class TokenHeld(_Strict):
     token: Annotated[str, StringConstraints(min_length=1, max_length=8192, pattern=r"^[\x21-\x7e]+$")]
 
 
+class CredentialNamed(_Strict):
+    """`POST /tokens/tenant`."""
+
+    credential: Name
+
+
 class TargetNamed(_Strict):
     """`POST /revocations/dry-run`."""
 

@@ -31,7 +31,11 @@ def restore() -> None:
 
 
 def _target(on: Operations, kind: TargetKind, tenant: str | None, name: str | None) -> Target:
-    owner = None if kind is TargetKind.ALL else the_tenant(on, tenant)
+    owner = tenant
+    if kind is TargetKind.CREDENTIAL and name is not None and tenant is None:
+        owner = on.tenant_of_credential(name)
+    if kind is not TargetKind.ALL and owner is None:
+        owner = the_tenant(on, tenant)
     try:
         return Target(kind, owner, name)
     except RevocationRefused as refused:

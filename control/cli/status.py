@@ -40,6 +40,7 @@ def describe(now: Status) -> str:
         )
         rows.append(("policy", f"{now.policy[:19]}  {counts}"))
     rows.extend(("secret", f"missing: {name}") for name in now.secrets_missing)
+    rows.extend(("FAULT", fault) for fault in now.faults)
     rows.append(("epoch", str(now.epoch)))
     rows.extend(
         ("revoked", f"{order.target}  since {order.at}  epoch {order.epoch}  {order.reason}")

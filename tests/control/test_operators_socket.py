@@ -73,6 +73,7 @@ def test_every_operation_arrives_as_it_was_asked_and_its_answer_comes_back(
     assert remote.issue_token(request).token == Secret("token-canary")
     assert remote.renew_token(Secret("old")).run == "r_1"
     assert remote.inspect_token(Secret("held")).code == "credential_expired"
+    assert (remote.tenant_of_credential("k_1"), remote.tenant_of_credential("k_2")) == ("acme", None)
     assert remote.would_revoke(ACCOUNT).credentials == 2
     assert remote.revoke(ACCOUNT, "INC-204").epoch == 4
     assert remote.restore(Target(TargetKind.ALL), "over").epoch == 5
@@ -80,7 +81,7 @@ def test_every_operation_arrives_as_it_was_asked_and_its_answer_comes_back(
         ("status",), ("access",), ("apply", text, Provenance(author="ana")),
         ("set", "acme", "k", Secret(b"\x00\xffcanary")), ("list",), ("remove", "acme", "k"),
         ("issue", request), ("renew", Secret("old")), ("inspect", Secret("held")),
-        ("would", ACCOUNT),
+        ("tenant", "k_1"), ("tenant", "k_2"), ("would", ACCOUNT),
         ("revoke", ACCOUNT, "INC-204"), ("restore", Target(TargetKind.ALL), "over"),
     ]  # fmt: skip
 

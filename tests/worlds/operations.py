@@ -24,8 +24,8 @@ from credentials.secret import Secret
 
 STATUS = Status(
     version="0", instance="i", state="/s", policy=None, tenants=("acme",), accounts=1, connections=2,
-    secrets_missing=(), epoch=3, revocations=(), ledger=LedgerStatus("log", 7, 0, 0.0, None), running=True, pid=1,
-    listening=("127.0.0.1:1",), health=None, draining=False, unsafe=(), in_flight=(),
+    secrets_missing=(), faults=(), epoch=3, revocations=(), ledger=LedgerStatus("log", 7, 0, 0.0, None), running=True,
+    pid=1, listening=("127.0.0.1:1",), health=None, draining=False, unsafe=(), in_flight=(),
 )  # fmt: skip
 TOKEN = TokenIssued(Secret("token-canary"), "acme", "agent", "w", "r_1", "k_1", 3, 100, 400)
 
@@ -80,6 +80,9 @@ class RecordingOperations:
             "inspect",
             token,
         )
+
+    def tenant_of_credential(self, credential: str) -> str | None:
+        return self._asked("acme" if credential == "k_1" else None, "tenant", credential)
 
     def would_revoke(self, target: Target) -> WouldRevoke:
         return self._asked(WouldRevoke(3, 1, 2, ()), "would", target)

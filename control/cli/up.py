@@ -1,0 +1,135 @@
+"""`exeat up`: the proxy and its control side, in the foreground."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from control.cli.invocation import Exit, Invocation, Trouble, command_options
+from control.cli.policy import describe
+from control.codec import to_json
+from control.local import open_local
+from control.operations import PolicyRefused
+from control.policies import check_policy, provenance_of
+from control.serve import DRAIN_SECONDS, Announcement, UpConfig, serve
+from control.startup import Address, StartRefused, parse_address
+
+
+class AddressType(click.ParamType[Address]):
+    """An IP address and a port."""
+
+    name = "address"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Address):
+            return value
+        try:
+            return parse_address(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(short_help="Run the proxy and its control side in this terminal.")
+@click.option(
+    "--listen",
+    type=AddressType(),
+    multiple=True,
+    default=("127.0.0.1:8080",),
+    show_default=True,
+    metavar="ADDR:PORT",
+    help="Where agents connect; may be given several times. Port 0 takes a free one.",
+)
+@click.option(
+    "--health",
+    type=AddressType(),
+    default="127.0.0.1:8081",
+    show_default=True,
+    metavar="ADDR:PORT",
+    help="Where /healthz, /readyz and /metrics are.",
+)
+@click.option("--policy", type=click.Path(path_type=Path), metavar="PATH", help="Apply this policy first.")
+@click.option(
+    "--drain",
+    type=click.FloatRange(0, 3600),
+    default=DRAIN_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long calls in flight may go on after SIGTERM.",
+)
+@click.option(
+    "--unsafe-plaintext-listener",
+    is_flag=True,
+    help="Listen beyond this machine without TLS: only where the network is yours alone, as in a container.",
+)
+@command_options
+def up(
+    invocation: Invocation,
+    *,
+    listen: tuple[Address, ...],
+    health: Address,
+    policy: Path | None,
+    drain: float,
+    unsafe_plaintext_listener: bool,
+) -> None:
+    """Run the proxy and its control side in this terminal until SIGTERM or Ctrl-C.
+
+    The state folder is made when there is none. Without a policy every call is denied.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("uvicorn.error", "uvicorn.access", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if policy is not None:
+        _apply(invocation, policy)
+    config = UpConfig(
+        state=invocation.state,
+        listen=listen,
+        health=health,
+        unsafe_plaintext_listener=unsafe_plaintext_listener,
+        drain_seconds=drain,
+    )
+
+    def announce(now: Announcement) -> None:
+        invocation.line(to_json(now), welcome(now))
+        sys.stdout.flush()
+
+    try:
+        report = serve(config, announce)
+    except StartRefused as refused:
+        raise Trouble(str(refused), refused.cure) from refused
+    document = {"finished": report.finished, "cut": report.cut}
+    invocation.line(to_json(document), f"stopped: {report.finished} calls finished, {report.cut} were cut")
+
+
+def welcome(now: Announcement) -> str:
+    """What a person needs to know once everything listens, and without a policy the way to the first call."""
+    lines = [
+        f"door    {', '.join(f'http://{address}' for address in now.listening)}",
+        f"health  http://{now.health}",
+        f"state   {now.state}{' (new)' if now.created else ''}",
+    ]
+    lines += [f"UNSAFE  {switch}" for switch in now.unsafe]
+    if now.policy is not None:
+        return "\n".join([*lines, f"policy  {now.policy[:19]}"])
+    return "\n".join(
+        [
+            *lines,
+            "policy  none: every call is denied. In another terminal:",
+            "  1. exeat init policy.yaml             a policy to start from; put your service into it",
+            "  2. exeat policy apply policy.yaml     from now on it decides",
+            "  3. exeat secret set example/key       the service's key, from standard input",
+            "  4. exeat run -- curl https://...      a call, as the policy's account",
+            "  5. exeat calls tail                   what became of it, from the ledger",
+        ]
+    )
+
+
+def _apply(invocation: Invocation, path: Path) -> None:
+    try:
+        checked = check_policy(path)
+        with open_local(invocation.state, create=True) as local:
+            applied = local.apply_policy(checked.text, provenance_of(path))
+    except PolicyRefused as refused:
+        rows = [f"{f.file}:{f.line}:{f.column}: {f.message}; {f.fix}" for f in refused.faults]
+        raise Trouble("\n".join([str(refused), *rows]), f"exeat check {path}", Exit.NO) from refused
+    click.echo(describe(applied), err=True)

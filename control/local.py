@@ -1,0 +1,343 @@
+"""The operations done to a state that this process holds: by the running process for its operators, or by a command
+that took the state's lock because nothing runs.
+
+A revocation goes in this order: in force (refused from now on), then cut, then recorded what the cut did.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from control.operations import (
+    Access,
+    ActiveRevocation,
+    InFlightCall,
+    LedgerStatus,
+    OperationError,
+    PolicyApplied,
+    PolicyFault,
+    PolicyRefused,
+    PolicyText,
+    Provenance,
+    Refused,
+    Restored,
+    Revoked,
+    SecretListed,
+    SecretSet,
+    Status,
+    TokenInspected,
+    TokenIssued,
+    TokenRequest,
+    Unavailable,
+    WouldRevoke,
+    WrongUse,
+)
+from control.policies import text_as_folder
+from control.state import (
+    RevocationIncomplete,
+    State,
+    StateInvalid,
+    StateLocked,
+    StateRefused,
+    StateUnavailable,
+)
+from credentials.actor import Actor
+from credentials.revocation import RevocationRefused, Target, TargetKind
+from credentials.secret import Secret
+from credentials.tokens import CredentialRejected, IssuedToken
+from rules.policy.source import PolicyInvalid
+
+if TYPE_CHECKING:
+    from control.node import Node
+    from rules.policy.compile import PolicySet, TenantPolicy
+
+
+class Local:
+    """`Operations` on a state in this process, as done by one actor."""
+
+    def __init__(self, state: State, actor: Actor, node: "Node | None" = None) -> None:
+        self._state = state
+        self._actor = actor
+        self._node = node
+
+    # What there is
+
+    def status(self) -> Status:
+        """See `Operations.status`."""
+        state, node = self._state, self._node
+        policy, head = state.policy, state.ledger.head()
+        tenants = tuple(policy.tenants.values()) if policy is not None else ()
+        return Status(
+            version=version("exeat"),
+            instance=state.instance,
+            state=str(state.directory),
+            policy=None if policy is None else policy.digest,
+            tenants=tuple(tenant.tenant for tenant in tenants),
+            accounts=sum(len(tenant.accounts) for tenant in tenants),
+            connections=sum(len(tenant.connections) for tenant in tenants),
+            secrets_missing=state.missing_secrets(),
+            faults=state.faults,
+            epoch=state.revocations.epoch,
+            revocations=tuple(
+                ActiveRevocation(order.epoch, str(order.target), order.at.strftime("%Y-%m-%dT%H:%M:%SZ"), order.reason)
+                for order in state.revocations.active()
+            ),
+            ledger=LedgerStatus(head.log, head.size, head.lag_records, head.lag_seconds, head.halted),
+            running=node is not None,
+            pid=None if node is None else node.pid,
+            listening=() if node is None else tuple(_shown(*address) for address in node.addresses),
+            health=None if node is None else node.health,
+            draining=node is not None and node.draining,
+            unsafe=() if node is None else node.unsafe,
+            in_flight=() if node is None else node.in_flight(),
+        )
+
+    def access(self) -> Access:
+        """See `Operations.access`."""
+        if self._node is None or not self._node.addresses:
+            return Access(None, None, "")
+        host, port = self._node.addresses[0]
+        # A wildcard is no destination; whoever asks here is on this machine.
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        return Access(reachable, port, self._node.authority_pem)
+
+    # Policies and secrets
+
+    def apply_policy(self, text: PolicyText, provenance: Provenance) -> PolicyApplied:
+        """See `Operations.apply_policy`."""
+        with text_as_folder(text) as path, _explained():
+            try:
+                done = self._state.apply_policy(
+                    path,
+                    self._actor,
+                    commit=provenance.commit,
+                    author=provenance.author,
+                    approver=provenance.approver,
+                )
+            except PolicyInvalid as invalid:
+                faults = (PolicyFault(e.file, e.line, e.column, e.message, e.fix) for e in invalid.errors)
+                raise PolicyRefused(tuple(faults)) from invalid
+        tenants = tuple(done.policy.tenants.values())
+        return PolicyApplied(
+            digest=done.digest,
+            previous=done.previous,
+            tenants=tuple(tenant.tenant for tenant in tenants),
+            accounts=sum(len(tenant.accounts) for tenant in tenants),
+            connections=sum(len(tenant.connections) for tenant in tenants),
+            warnings=tuple(str(warning) for warning in done.warnings),
+            secrets_missing=self._state.missing_secrets(),
+            seq=done.seq,
+        )
+
+    def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:
+        """See `Operations.set_secret`."""
+        with _explained():
+            done = self._state.set_secret(tenant, name, secret, self._actor)
+        policy = self._state.policy
+        warnings = () if done.connections or policy is None else ("no connection of the policy uses this secret",)
+        return SecretSet(done.tenant, done.name, done.version, done.thumbprint, warnings)
+
+    def list_secrets(self) -> tuple[SecretListed, ...]:
+        """See `Operations.list_secrets`."""
+        with _explained():
+            return tuple(
+                SecretListed(row.tenant, row.name, row.version, row.thumbprint, row.set_at)
+                for row in self._state.list_secrets()
+            )
+
+    def remove_secret(self, tenant: str, name: str) -> SecretListed:
+        """See `Operations.remove_secret`."""
+        with _explained():
+            row = self._state.remove_secret(tenant, name, self._actor)
+        return SecretListed(row.tenant, row.name, row.version, row.thumbprint, row.set_at)
+
+    # Credentials
+
+    def issue_token(self, request: TokenRequest) -> TokenIssued:
+        """See `Operations.issue_token`."""
+        tenant = self._tenant(request.tenant)
+        account = self._account(tenant, request.account)
+        with _explained():
+            return _issued(
+                self._state.issue_token(
+                    tenant.tenant, account, request.workflow, request.run, request.ttl_seconds, self._actor
+                )
+            )
+
+    def renew_token(self, token: Secret) -> TokenIssued:
+        """See `Operations.renew_token`."""
+        with _explained():
+            return _issued(self._state.renew_token(token, self._actor))
+
+    def inspect_token(self, token: Secret) -> TokenInspected:
+        """See `Operations.inspect_token`."""
+        try:
+            text = token.reveal().decode("ascii")
+            principal = self._state.identifier.identify(text, self._state.revocations, time.time())
+        except (CredentialRejected, UnicodeDecodeError) as rejected:
+            code = rejected.code if isinstance(rejected, CredentialRejected) else "credential_invalid"
+            detail = rejected.detail if isinstance(rejected, CredentialRejected) else "not a token"
+            return TokenInspected(False, str(code), detail, None, None, None, None, None, None, None)
+        return TokenInspected(
+            True, None, None, principal.tenant, principal.account, principal.workflow, principal.run,
+            principal.credential, principal.epoch, principal.expires_at,
+        )  # fmt: skip
+
+    # Stop orders
+
+    def tenant_of_credential(self, credential: str) -> str | None:
+        """See `Operations.tenant_of_credential`."""
+        with _explained():
+            return self._state.tenant_of_credential(credential)
+
+    def would_revoke(self, target: Target) -> WouldRevoke:
+        """See `Operations.would_revoke`."""
+        with _explained():
+            live = self._state.live_credentials(target)
+        runs = {principal.run for principal in live}
+        return WouldRevoke(
+            epoch=self._state.revocations.epoch,
+            runs=len(runs),
+            credentials=len(live),
+            in_flight=tuple(call for call in self._in_flight() if _concerns(target, call, runs)),
+        )
+
+    def revoke(self, target: Target, reason: str) -> Revoked:
+        """See `Operations.revoke`."""
+        began = time.perf_counter_ns()
+        incomplete: RevocationIncomplete | None = None
+        seq = 0
+        try:
+            with _explained(but=RevocationIncomplete):
+                done = self._state.revoke(target, reason, self._actor)
+            epoch, seq = done.epoch, done.seq
+        except RevocationIncomplete as error:
+            # In force, though not stored or not recorded: what is in flight is cut all the same.
+            incomplete, epoch = error, error.epoch
+        cut = None if self._node is None else self._node.cut(target)
+        micros = (time.perf_counter_ns() - began) // 1000
+        calls = () if cut is None else cut.calls
+        if incomplete is not None:
+            raise Unavailable(f"{incomplete.message}; {len(calls)} calls were cut", incomplete.fix)
+        content = {"epoch": epoch, "cut": len(calls), "inflight": [call.call for call in calls][:500], "micros": micros}
+        try:
+            self._state.record("revocation.effect", target.tenant or "-", content)
+        except StateUnavailable as error:
+            raise Unavailable(
+                f"epoch {epoch} is in force, {len(calls)} calls were cut, but that could not be recorded: {error}",
+                "Look at disk and ledger: exeat status",
+            ) from error
+        answered = 1 if cut is None or cut.confirmed else 0
+        return Revoked(epoch, seq, nodes=1, nodes_answered=answered, cut=len(calls), micros=micros, in_flight=calls)
+
+    def restore(self, target: Target, reason: str) -> Restored:
+        """See `Operations.restore`."""
+        with _explained():
+            done = self._state.restore(target, reason, self._actor)
+        return Restored(done.epoch, done.seq)
+
+    # Helpers
+
+    def _policy(self) -> "PolicySet":
+        if self._state.policy is None:
+            raise Refused("no policy is active", "Apply one: exeat policy apply PATH")
+        return self._state.policy
+
+    def _tenant(self, named: str | None) -> "TenantPolicy":
+        tenants = self._policy().tenants
+        if named is not None:
+            if named not in tenants:
+                raise WrongUse(f"the policy has no tenant {named}", f"It has: {', '.join(sorted(tenants)[:5])}")
+            return tenants[named]
+        if len(tenants) != 1:
+            raise WrongUse(f"the policy has {len(tenants)} tenants", "Name one: --tenant T")
+        return next(iter(tenants.values()))
+
+    @staticmethod
+    def _account(tenant: "TenantPolicy", named: str | None) -> str:
+        if named is not None:
+            if named not in tenant.accounts:
+                known = ", ".join(sorted(tenant.accounts)[:5])
+                raise WrongUse(f"tenant {tenant.tenant} has no account {named}", f"It has: {known}")
+            return named
+        if len(tenant.accounts) != 1:
+            raise WrongUse(
+                f"tenant {tenant.tenant} has {len(tenant.accounts)} accounts",
+                f"Name one: {', '.join(sorted(tenant.accounts)[:5])}",
+            )
+        return next(iter(tenant.accounts))
+
+    def _in_flight(self) -> tuple[InFlightCall, ...]:
+        return () if self._node is None else self._node.in_flight()
+
+
+@contextmanager
+def open_local(folder: Path, *, create: bool) -> Iterator[Local]:
+    """The operations on a state that nobody else holds, as done by the user of this process."""
+    from control.peers import actor_of  # noqa: PLC0415 - brings uvicorn, which few commands need
+
+    try:
+        state = State.open(folder, create=create)
+    except StateLocked as locked:
+        raise Unavailable(
+            f"{locked.message}, and its operators' socket does not answer", "Wait a moment, or look at its log."
+        ) from locked
+    except (StateInvalid, StateUnavailable) as invalid:
+        raise Unavailable(invalid.message, invalid.fix) from invalid
+    try:
+        yield Local(state, actor_of(os.geteuid()))
+    finally:
+        state.close()
+
+
+@contextmanager
+def _explained(but: type[Exception] | None = None) -> Iterator[None]:
+    """The state's errors in the operations' words; `but` passes unchanged."""
+    try:
+        yield
+    except OperationError:
+        raise
+    except StateRefused as refused:
+        raise Refused(refused.message, refused.fix) from refused
+    except RevocationRefused as refused:
+        raise WrongUse(str(refused)) from refused
+    except CredentialRejected as rejected:
+        raise Refused(f"{rejected.code}: {rejected.detail}") from rejected
+    except StateUnavailable as unavailable:
+        if but is not None and isinstance(unavailable, but):
+            raise
+        raise Unavailable(unavailable.message, unavailable.fix) from unavailable
+
+
+def _issued(issued: IssuedToken) -> TokenIssued:
+    principal = issued.principal
+    return TokenIssued(
+        token=issued.token,
+        tenant=principal.tenant,
+        account=principal.account,
+        workflow=principal.workflow,
+        run=principal.run,
+        credential=principal.credential,
+        epoch=principal.epoch,
+        issued_at=principal.issued_at,
+        expires_at=principal.expires_at,
+    )
+
+
+def _concerns(target: Target, call: InFlightCall, runs: set[str]) -> bool:
+    """A call in flight names no credential, but its run; a credential and its renewals belong to one run."""
+    if target.kind is TargetKind.ALL:
+        return True
+    if target.tenant != call.tenant:
+        return False
+    if target.kind is TargetKind.ACCOUNT:
+        return target.name == call.account
+    return target.kind is TargetKind.TENANT or call.run in runs
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

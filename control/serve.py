@@ -1,0 +1,242 @@
+"""`exeat up`: the composition root. Two threads with an event loop each, over one state.
+
+    main thread      the gate: agents' calls, nothing else
+    exeat-control    operators' socket, health and metrics
+    ledger           the sequencer's own
+
+Order of the start: state (locked, recovered), gate (agents are served), operators and health (so that what they say is
+true). Order of the end: not ready, drain, operators and health, state.
+"""
+
+import asyncio
+import hashlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from control import peers
+from control.health import Readiness, health_app
+from control.listeners import ControlListeners, listen_tcp
+from control.local import Local
+from control.node import Node
+from control.operators import operators_app
+from control.remote import SOCKET_NAME
+from control.startup import Address, StartRefused, refuse_foreign_packages, refuse_key_logs, unsafe_listeners
+from control.state import State, StateInvalid, StateLocked, StateUnavailable
+from control.threads import ControlThread
+from credentials.actor import Actor
+from proxy.config import GateConfig
+from proxy.engine.certificates import Authority, AuthorityInvalid
+from proxy.gate import DrainReport, Gate, GatePorts
+
+logger = logging.getLogger("exeat.up")
+
+DRAIN_SECONDS = 25.0
+"""Kubernetes kills after 30 s; the rest is for the ledger."""
+
+
+SNAPSHOT_RECORDS = 20_000
+"""A start reads about 200,000 a second: a crash costs the next one a tenth of a second more than a stop."""
+SNAPSHOT_LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpConfig:
+    """What `exeat up` was asked to do."""
+
+    state: Path
+    listen: tuple[Address, ...]
+    health: Address | None
+    unsafe_plaintext_listener: bool
+    drain_seconds: float = DRAIN_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What is true once everything listens."""
+
+    state: Path
+    created: bool
+    listening: tuple[str, ...]
+    health: str | None
+    policy: str | None
+    unsafe: tuple[str, ...]
+
+
+def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainReport:
+    """Runs until SIGTERM or SIGINT, then ends gracefully. Raises `StartRefused` when nothing was started."""
+    refuse_foreign_packages()
+    refuse_key_logs()
+    exposed = config.listen if config.health is None else (*config.listen, config.health)
+    unsafe = unsafe_listeners(exposed, allowed=config.unsafe_plaintext_listener)
+    created = not (config.state / "exeat.sqlite").exists()
+    try:
+        state = State.open(config.state, create=True)
+    except StateLocked as locked:
+        raise StartRefused(locked.message, "One `exeat up` serves one state; exeat status asks it.") from locked
+    except (StateInvalid, StateUnavailable) as invalid:
+        raise StartRefused(invalid.message, invalid.fix) from invalid
+    try:
+        try:
+            authority = Authority.load_or_create(
+                config.state / "keys" / "ca.pem", config.state / "keys" / "ca-cert.pem"
+            )
+        except AuthorityInvalid as invalid:
+            raise StartRefused(str(invalid), "") from invalid
+        return asyncio.run(_Service(config, state, authority, unsafe, created, announce).run())
+    finally:
+        state.close()
+
+
+@dataclass(slots=True)
+class _Service:
+    config: UpConfig
+    state: State
+    authority: Authority
+    unsafe: tuple[str, ...]
+    created: bool
+    announce: Callable[[Announcement], None]
+
+    async def run(self) -> DrainReport:
+        """Serves until told to end."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        health = self._health_socket()
+        gate = self._gate(() if health is None else (_name(health),))
+        try:
+            await gate.start()
+        except OSError as error:
+            raise StartRefused(f"the door cannot listen: {error.strerror}", "Choose another --listen.") from error
+        node = Node(gate, self.unsafe, self.authority.pem.decode("ascii"))
+        thread = ControlThread()
+        thread.start()
+        listeners = ControlListeners(thread)
+        snapshots = asyncio.create_task(self._keep_limits())
+        try:
+            await asyncio.to_thread(self._listen, listeners, node, loop, health)
+            self.announce(self._announcement(node))
+            await stop.wait()
+            node.draining = True
+            logger.info("draining: no new call is taken")
+            return await gate.drain(self.config.drain_seconds)
+        finally:
+            snapshots.cancel()
+            await asyncio.to_thread(listeners.stop)
+            await asyncio.to_thread(thread.stop)
+            (self.config.state / SOCKET_NAME).unlink(missing_ok=True)
+
+    async def _keep_limits(self) -> None:
+        """Bounds what a start after a crash has to read. Snapshots are taken on this, the reserving thread."""
+        saved = self.state.ledger.head().size
+        while True:
+            await asyncio.sleep(SNAPSHOT_LOOK_SECONDS)
+            size = self.state.ledger.head().size
+            if size - saved < SNAPSHOT_RECORDS:
+                continue
+            try:
+                await asyncio.to_thread(self.state.save_limits, self.state.take_limits())
+                saved = size
+            except StateUnavailable as error:
+                logger.error("the limits' snapshot could not be stored and is tried again: %s", error.message)
+
+    def _health_socket(self) -> socket.socket | None:
+        health = self.config.health
+        if health is None:
+            return None
+        try:
+            return listen_tcp(health.host, health.port)
+        except OSError as error:
+            raise StartRefused(
+                f"health cannot listen on {health}: {error.strerror}", "Choose another --health."
+            ) from error
+
+    def _gate(self, own_listeners: tuple[tuple[str, int], ...]) -> Gate:
+        config = GateConfig(
+            listen=tuple((address.host, address.port) for address in self.config.listen), unsafe=self.unsafe
+        )
+        environment: dict[str, object] = {
+            "proxy": version("exeat"),
+            # Everything that decides how calls are handled, the policy aside, which has its own digest.
+            "config": hashlib.sha256(repr(config).encode()).hexdigest()[:16],
+            "worker": "w0",
+            "unsafe": list(self.unsafe),
+        }
+        state = self.state
+        ports = GatePorts(
+            world=state,
+            ledger=state.ledger,
+            reservations=state.reservations,
+            authority=self.authority,
+            own_listeners=own_listeners,
+            environment=environment,
+        )
+        return Gate(ports, config)
+
+    def _listen(
+        self,
+        listeners: ControlListeners,
+        node: Node,
+        proxy_loop: asyncio.AbstractEventLoop,
+        health: socket.socket | None,
+    ) -> None:
+        if health is not None:
+            node.health = str(Address(*_name(health)))
+            app = health_app(lambda: self._readiness(node), lambda: self._metrics(node), proxy_loop)
+            listeners.serve_health(app, health)
+        try:
+            operators = peers.listen(self.config.state / SOCKET_NAME)
+        except peers.SocketRefused as refused:
+            raise StartRefused(str(refused), "") from refused
+
+        def operations_of(actor: Actor) -> Local:
+            return Local(self.state, actor, node)
+
+        listeners.serve_operators(operators_app(operations_of), operators)
+
+    def _readiness(self, node: Node) -> Readiness:
+        policy, halted = self.state.policy, self.state.ledger.head().halted
+        why_not = "draining" if node.draining else ("the ledger has halted" if halted is not None else None)
+        return Readiness(
+            ready=why_not is None,
+            why_not=why_not,
+            policy="none" if policy is None else policy.digest,
+            draining=node.draining,
+            ledger_halted=halted,
+            unsafe=self.unsafe,
+        )
+
+    def _metrics(self, node: Node) -> str:
+        head = self.state.ledger.head()
+        own = {
+            "ledger_records": head.size,
+            "ledger_lag_records": head.lag_records,
+            "ledger_lag_seconds": head.lag_seconds,
+            "ledger_open_intents": head.open_intents,
+            "ledger_halted": int(head.halted is not None),
+            "revocation_epoch": self.state.revocations.epoch,
+            "threads": threading.active_count(),
+        }
+        lines = (f"# TYPE exeat_{name} gauge\nexeat_{name} {value:g}\n" for name, value in own.items())
+        return node.gate.metrics.render() + "".join(lines)
+
+    def _announcement(self, node: Node) -> Announcement:
+        return Announcement(
+            state=self.config.state,
+            created=self.created,
+            listening=tuple(str(Address(host, port)) for host, port in node.addresses),
+            health=node.health,
+            policy=None if self.state.policy is None else self.state.policy.digest,
+            unsafe=self.unsafe,
+        )
+
+
+def _name(listener: socket.socket) -> tuple[str, int]:
+    host, port, *_ = listener.getsockname()
+    return str(host), int(port)
