@@ -1,6 +1,7 @@
 """The layout of a ledger's directory, and its description file."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +68,11 @@ class Description:
 def note_name(size: int) -> str:
     """The name of the checkpoint note of a size."""
     return f"{size:020d}.note"
+
+
+def torn_name(last: int, segment: int, offset: int, data: bytes) -> str:
+    """The name in quarantine of bytes cut off after record `last`, from this offset of this segment."""
+    return f"{last:020d}-{segment:020d}-{offset}-{sha256(data).hexdigest()[:16]}.torn"
 
 
 def segment_files(directory: Path) -> list[tuple[int, Path]]:

@@ -75,6 +75,7 @@ class Ledger:
         self._refusal: LedgerUnavailable | None = None
         self._failure: BaseException | None = None
         self._halted = False
+        self._running = False
         self._group_started = 0.0
         self._group_items = 0
         self._durable: tuple[int, tuple[bytes, ...]] = (0, ())
@@ -87,6 +88,8 @@ class Ledger:
         except BaseException:
             os.close(opened.lock)
             raise
+        self._running = True
+        self._checkpointer.start(self._stop)
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -216,6 +219,8 @@ class Ledger:
             return
         self._queue.put(None)
         self._thread.join()
+        self._checkpointer.finish()
+        self._sequencer.close_segment()
         os.close(lock)
         if self._failure is not None:
             raise LedgerUnavailable(str(self._refusal)) from self._failure
@@ -242,19 +247,22 @@ class Ledger:
         try:
             item = queue.get(timeout=max(0.0, self._seal_due() - monotonic()))
         except Empty:
-            self._seal()
-            return True
+            if self._failure is None:
+                self._seal()
+            return self._failure is None
         items: list[_Item] = []
         while item is not None:
             items.append(item)
             if len(items) >= self._limits.max_batch or queue.empty():
                 break
             item = queue.get_nowait()
+        if self._failure is not None:
+            self._answer(items, [LedgerUnavailable(str(self._refusal))] * len(items))
+            return False
         if items:
             self._append(items)
         if item is None:
             self._append_own([("ledger.stop", NO_TENANT, {"reason": "closed"})], seal=True, keep=True)
-            self._sequencer.close_segment()
             self._refusal = LedgerUnavailable("the ledger is closed")
             self._fail_waiting()
             return False
@@ -342,7 +350,8 @@ class Ledger:
         sequencer = self._sequencer
         keep = keep or sequencer.segment_started or now - self._last_kept >= self._limits.keep_seconds
         frontier = sequencer.state.frontier
-        self._checkpointer.publish(self.origin, frontier.size, frontier.root(), keep=keep)
+        publish = self._checkpointer.request if self._running else self._checkpointer.publish
+        publish(frontier.size, frontier.root(), keep=keep)
         self._sealed_size = frontier.size
         self._last_seal = now
         if keep:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from ledger.checkpoints import Checkpointer, parse_note
+from ledger.checkpoints import Checkpointer, ReadBack, parse_note
 from ledger.clock import Clock
 from ledger.directory import (
     BALLAST,
@@ -35,6 +35,7 @@ from ledger.directory import (
     note_files,
     note_name,
     segment_files,
+    torn_name,
 )
 from ledger.errors import LedgerError, LedgerRefused
 from ledger.files import Files, sync_directory
@@ -100,7 +101,9 @@ def create_directory(
         root = load_or_create_key(keys / ROOT_FILE, root_name(origin))
         hot = load_or_create_key(keys / HOT_FILE, origin)
         blinding = os.urandom(32)
-        sequencer = Sequencer(directory, LogState(origin, blinding), hot, files=files, clock=clock, limits=limits)
+        state = LogState(origin, blinding)
+        read_back = ReadBack(directory, state.frontier)
+        sequencer = Sequencer(directory, state, hot, files=files, clock=clock, limits=limits)
         files.allocate(directory / BALLAST, limits.ballast_bytes)
         genesis, _ = _own(
             sequencer,
@@ -111,7 +114,9 @@ def create_directory(
         )
         description = Description(origin, root.verifier, genesis, blinding)
         files.replace(directory / DESCRIPTION, description.encode())
-        checkpointer = Checkpointer(directory, signer=hot, store=store, files=files, newest=None, last=None)
+        checkpointer = Checkpointer(
+            directory, signer=hot, store=store, files=files, newest=None, last=None, read_back=read_back
+        )
     except BaseException:
         os.close(lock)
         raise
@@ -163,10 +168,11 @@ def _open_locked(
     files.allocate(directory / BALLAST, limits.ballast_bytes)
     state = scanned.state
     before = state.size - 1
+    read_back = ReadBack(directory, state.frontier)
     sequencer = Sequencer(directory, state, hot, files=files, clock=clock, limits=limits)
 
     # (6)
-    clean = scanned.stopped and torn is None
+    clean = scanned.stopped and not torn
     first: list[Submission] = [
         (
             "ledger.start",
@@ -176,16 +182,21 @@ def _open_locked(
     ]
     open_intents = list(state.calls.open.values())
     if not clean:
-        segment, offset, data = torn or (0, 0, b"")
-        recover: dict[str, object] = {
-            "segment": segment,
-            "offset": offset,
-            "bytes": len(data),
-            "sha256": sha256(data).hexdigest(),
-            "last": before,
-            "open": len(open_intents),
-        }
-        first.append(("ledger.recover", NO_TENANT, recover))
+        first.extend(
+            (
+                "ledger.recover",
+                NO_TENANT,
+                {
+                    "segment": segment,
+                    "offset": offset,
+                    "bytes": len(data),
+                    "sha256": sha256(data).hexdigest(),
+                    "last": before,
+                    "open": len(open_intents),
+                },
+            )
+            for segment, offset, data in torn or [(0, 0, b"")]
+        )
     _own(sequencer, first)
     for start in range(0, len(open_intents), MAX_RECOVERY_GROUP):
         closing: list[Submission] = [
@@ -215,7 +226,9 @@ def _open_locked(
     if newest is not None and last is not None:
         files.replace(directory / CHECKPOINTS / note_name(last.size), newest)
     kept = (last, True) if last is not None else None
-    checkpointer = Checkpointer(directory, signer=hot, store=store, files=files, newest=newest, last=kept)
+    checkpointer = Checkpointer(
+        directory, signer=hot, store=store, files=files, newest=newest, last=kept, read_back=read_back
+    )
     return Opened(directory, description, sequencer, checkpointer, lock)
 
 
@@ -273,18 +286,16 @@ def _check_heads(
     return last
 
 
-def _set_aside(directory: Path, scanned: Scanned, files: Files) -> tuple[int, int, bytes] | None:
+def _set_aside(directory: Path, scanned: Scanned, files: Files) -> list[tuple[int, int, bytes]]:
     """(4), (5) The last segment ends with its last committed group, on fresh pages.
 
-    Returns (segment, offset, bytes) of a torn end that no record names yet; also when an earlier recovery was cut short
-    after setting it aside: its copy carries the number of the last record, which nothing has followed.
+    Returns (segment, offset, bytes) of every torn end that no record names yet: also of a recovery that was
+    cut short after setting bytes aside. Its copy carries the number of the log's last record; nothing has followed it.
     """
     last = scanned.state.size - 1
     tail = scanned.tail
-    prefix = f"{last:020d}-"
     if tail is not None:
-        copy = directory / QUARANTINE / f"{prefix}{tail.first:020d}-{tail.offset}.torn"
-        files.replace(copy, tail.data)
+        files.replace(directory / QUARANTINE / torn_name(last, tail.first, tail.offset, tail.data), tail.data)
         if tail.offset == 0:
             files.remove(tail.path)
         else:
@@ -292,7 +303,8 @@ def _set_aside(directory: Path, scanned: Scanned, files: Files) -> tuple[int, in
     elif not scanned.stopped:
         path = segment_files(directory)[-1][1]
         files.replace(path, files.read(path))
-    for path in sorted((directory / QUARANTINE).glob(f"{prefix}*.torn")):
-        _, segment, offset = path.name.removesuffix(".torn").split("-")
-        return int(segment), int(offset), files.read(path)
-    return None
+    torn: list[tuple[int, int, bytes]] = []
+    for path in sorted((directory / QUARANTINE).glob(f"{last:020d}-*.torn")):
+        _, segment, offset, _ = path.name.removesuffix(".torn").split("-")
+        torn.append((int(segment), int(offset), files.read(path)))
+    return torn

@@ -37,6 +37,7 @@ class RunBook:
         self._stepped = False
         self._start_previous = -1
         self._stopping = False
+        self._recovering = False
         self._recovered_open: frozenset[int] = frozenset()
         self._minute = ""
         self._minute_us = 0
@@ -64,6 +65,7 @@ class RunBook:
 
     def _pairing(self, where: str, seq: int, type_: str, record: Mapping[str, object], calls: CallBook) -> None:
         expected, self._expect = self._expect, ()
+        recovering, self._recovering = self._recovering, type_ == "ledger.recover"
         if expected and type_ not in expected:
             self._find("run_unpaired", where, f"{type_} where only {' or '.join(expected)} may stand")
         elif self.starts and not self.running and type_ != "ledger.start":
@@ -80,7 +82,7 @@ class RunBook:
             self._stopping = True
             self._expect = ("seal",)
         elif type_ == "ledger.recover":
-            if expected != ("ledger.recover",):
+            if expected != ("ledger.recover",) and not recovering:
                 self._find("run_unpaired", where, "a recovery that follows no unclean start")
             if record["last"] != self._start_previous:
                 self._find("recovery_abused", where, "the recovery continues another record than the log does")

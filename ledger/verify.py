@@ -187,7 +187,7 @@ class _Verification:
             where = f"{name} offset {bad.offset}"
             if bad.order:
                 raise Broken("record_order", where, bad.detail) from None
-            if final and first and any_frame_after(data, bad.offset) is None:
+            if final and state.size and any_frame_after(data, bad.offset) is None:
                 committed = end if state.size > first else 0
                 self.find("tail_torn", f"{name} offset {committed}", f"{len(data) - committed} bytes: {bad.detail}")
                 return
@@ -320,7 +320,8 @@ class _Verification:
         size = cast("int", record["bytes"])
         if not size:
             return
-        base = f"{record['last']:020d}-{record['segment']:020d}-{record['offset']}.torn"
+        digest = cast("str", record["sha256"])[:16]
+        base = f"{record['last']:020d}-{record['segment']:020d}-{record['offset']}-{digest}.torn"
         self.recover_names.add(base)
         where = f"{QUARANTINE}/{base}"
         if base not in self.quarantine:
