@@ -14,6 +14,7 @@ called at any time; every waiter then gets UpstreamBroken. A connection that rec
 """
 
 import asyncio
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -43,7 +44,8 @@ class Upstream(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self.opened_at = self._loop.time()
         self.idle_since = 0.0
-        self._sock = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._limits = limits
         self._http_limits = http_limits
         self._buffer = buffer
@@ -153,15 +155,9 @@ class Upstream(asyncio.BufferedProtocol):
         moment."""
         if self._error is not None or self.lost or self._transport is None or self._transport.is_closing():
             return False
-        try:
-            # Anything to read on a resting connection, also its end, disqualifies it. Without this look a POST would go
-            # out on a connection whose close is in the kernel but not yet in the loop, and end as indeterminate.
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        # Anything to read on a resting connection, also its end, disqualifies it. Without this look a POST would go out on
+        # a connection whose close is in the kernel but not yet in the loop, and end as indeterminate.
+        return not self._poll.poll(0)
 
     def abort(self) -> None:
         """Cut at once: nothing buffered is sent, nothing more is read, every waiter gets UpstreamBroken."""

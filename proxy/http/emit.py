@@ -7,6 +7,7 @@ byte what the origin receives less one line.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -27,7 +28,8 @@ from proxy.http.headers import (
 from proxy.http.response_head import ResponseHead
 from rules.codes import Code
 
-_NOT_FORWARDED: Final = HOP_BY_HOP | FORWARDING | FRAMING
+# `close` is a connection option and no field; listed here, the usual Connection field costs nothing.
+_NOT_FORWARDED: Final = HOP_BY_HOP | FORWARDING | FRAMING | {b"close"}
 # RFC 7838: Alt-Svc would send the agent's next request around us. Proxy-* and Exeat-* of an origin are not its to say.
 _NOT_RETURNED: Final = HOP_BY_HOP | {b"content-length", b"transfer-encoding", b"alt-svc"}
 _RETURNED_PREFIXES: Final = (b"proxy-", b"exeat-")
@@ -82,11 +84,12 @@ def emit_head(
     if query:
         out += (b"?", query.encode("ascii"))
     out += (b" HTTP/1.1\r\nhost: ", host, b"\r\n")
+    gone = _not_forwarded(remove)
     nominated = _nominated(headers, remove)
+    if not nominated <= gone:
+        gone |= nominated
     for name, value in headers:
-        if name in _NOT_FORWARDED or name in nominated or name.startswith(DROPPED_PREFIXES):
-            continue
-        if remove and (name in remove or (b"_" in name and canonical_name(name) in remove)):
+        if name in gone or name.startswith(DROPPED_PREFIXES) or (b"_" in name and canonical_name(name) in remove):
             continue
         out += (name, b": ", value, b"\r\n")
     for name, value in add:
@@ -97,6 +100,11 @@ def emit_head(
         out.append(b"content-length: %d\r\n" % content_length)
     out.append(b"\r\n")
     return Head(b"".join(out))
+
+
+@lru_cache(maxsize=256)
+def _not_forwarded(remove: frozenset[bytes]) -> frozenset[bytes]:
+    return _NOT_FORWARDED | remove
 
 
 def _nominated(headers: Headers, remove: frozenset[bytes]) -> frozenset[bytes]:

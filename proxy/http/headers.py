@@ -1,6 +1,7 @@
 """Which header fields mean something to us, and what they mean. One table, read by the parsers and by `emit`."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -131,6 +132,7 @@ def is_security_relevant(name: bytes) -> bool:
     )
 
 
+@lru_cache(maxsize=256)
 def connection_options(value: bytes) -> frozenset[bytes] | None:
     """The lower-case options of one Connection field; None where it is no list of tokens (RFC 9110 section 7.6.1)."""
     options = [option for part in value.lower().split(b",") if (option := part.strip(b" \t"))]
