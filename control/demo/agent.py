@@ -111,7 +111,8 @@ def _once_more() -> tuple[int, str, str | None]:
     try:
         return ask("Are you there?")
     except Exception as error:  # noqa: BLE001 - as above
-        return 0, type(error).__name__, None
+        # SDKs hide why a CONNECT was refused behind a connection error; the proxy's status is in the cause.
+        return 0, f"{type(error).__name__} ({error.__cause__ or error})", None
 
 
 def _stream_sdk() -> Iterator[str]:
