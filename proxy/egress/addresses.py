@@ -75,7 +75,8 @@ TABLE: Final[tuple[tuple[Network, AddressClass, str], ...]] = tuple(
         ("::ffff:0:0/96", _N, "IPv4-mapped (RFC 4291 section 2.5.5.2)"),
         ("::/96", _N, "IPv4-compatible (RFC 4291 section 2.5.5.1)"),
         ("64:ff9b::/96", _P, "NAT64 (RFC 6052)"),
-        ("64:ff9b:1::/48", _P, "local NAT64 (RFC 8215)"),
+        # Where an address of it carries the IPv4 one depends on a prefix length that only the site knows (RFC 6052, 2.2).
+        ("64:ff9b:1::/48", _N, "local NAT64 (RFC 8215)"),
         ("100::/64", _N, "discard-only (RFC 6666)"),
         ("100:0:0:1::/64", _N, "dummy prefix (RFC 9780)"),
         ("2001::/32", _N, "Teredo (RFC 4380)"),
@@ -112,26 +113,13 @@ def classify(address: Address) -> tuple[AddressClass, str]:
 
 
 def _carried(address: Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses inside an IPv6 address of a transition mechanism that is not refused outright."""
-    if isinstance(address, IPv4Address):
-        return ()
-    bits = int(address)
+    """The IPv4 address inside a NAT64 one; every other carrier is NEVER by itself."""
     if address in _NAT64:
-        return (IPv4Address(bits & 0xFFFFFFFF),)
-    if address in _LOCAL_NAT64:
-        # RFC 6052 section 2.2: where the IPv4 address lies depends on a prefix length that only the site knows (/48,
-        # /56, /64, /96; bits 64 to 71 are skipped), so every place is judged.
-        return (
-            IPv4Address(((bits >> 64) & 0xFFFF) << 16 | (bits >> 40) & 0xFFFF),
-            IPv4Address(((bits >> 64) & 0xFF) << 24 | (bits >> 32) & 0xFFFFFF),
-            IPv4Address((bits >> 24) & 0xFFFFFFFF),
-            IPv4Address(bits & 0xFFFFFFFF),
-        )
+        return (IPv4Address(int(address) & 0xFFFFFFFF),)
     return ()
 
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-_LOCAL_NAT64: Final = IPv6Network("64:ff9b:1::/48")
 
 
 def vet_address(ip: str, *, networks: Iterable[Network] = (), named: bool = False) -> None:
