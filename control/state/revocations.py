@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -101,16 +102,27 @@ class StopOrders:
         for order in self._stored():
             self._follow(order)
 
-    def revoke(self, target: Target, reason: str, actor: Actor) -> RevocationDone:
+    def revoke(
+        self, target: Target, reason: str, actor: Actor, in_force: Callable[[int], None] | None = None
+    ) -> RevocationDone:
         """From the first moment of this call nothing that matches `target` is identified any more.
 
-        Raises `RevocationRefused` (nothing happened) or `RevocationIncomplete` (in force, not stored or not recorded).
+        `in_force` hears of it, with the epoch, before the disk is touched; what it raises is raised after all is
+        written. Raises `RevocationRefused` (nothing happened) or `RevocationIncomplete` (in force, but not written).
         """
         with self._swap:
             now = at(self._clock())
             self.current = self.current.revoke(target, now, reason, actor)
             order = Order(self.current.epoch, "revoke", target, now, reason, actor)
             self._unstored.append(order)
+        try:
+            if in_force is not None:
+                in_force(order.epoch)
+        finally:
+            done = self._write(order)
+        return done
+
+    def _write(self, order: Order) -> RevocationDone:
         entry, cause = None, ""
         try:
             self.store()
@@ -130,7 +142,7 @@ class StopOrders:
         if entry is None:
             self._recorded.add(order.epoch)
             raise RevocationIncomplete(order.epoch, stored=False, recorded=True, cause=cause)
-        return RevocationDone(order.epoch, receipt.seq, now, target)
+        return RevocationDone(order.epoch, receipt.seq, order.at, order.target)
 
     def restore(self, target: Target, reason: str, actor: Actor) -> RestoreDone:
         """Credentials may be issued to the target again, once this is stored and recorded; older ones stay dead.

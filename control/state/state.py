@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import RLock
 from typing import Final, Self
@@ -184,21 +184,24 @@ class State:
             except StoreUnavailable as error:
                 raise StateUnavailable(str(error)) from error
 
-    def revoke(self, target: Target, reason: str, actor: Actor) -> RevocationDone:
+    def revoke(
+        self, target: Target, reason: str, actor: Actor, *, in_force: Callable[[int], None] | None = None
+    ) -> RevocationDone:
         """Nothing that matches `target` is identified any more, from the first moment of this call.
 
-        The caller then cuts what is in flight. Raises `RevocationRefused` (nothing happened) or
-        `RevocationIncomplete` (it IS in force, and the operator must be told what is missing).
+        `in_force` is called with the epoch as soon as that is so, before the disk is touched: cut what is in flight
+        there. Raises `RevocationRefused` (nothing happened) or `RevocationIncomplete` (it IS in force, and the
+        operator must be told what is missing).
         """
         # Not under the lock of changes: a stop waits for no policy and no disk.
-        return self._orders.revoke(target, reason, actor)
+        return self._orders.revoke(target, reason, actor, in_force)
 
     def restore(self, target: Target, reason: str, actor: Actor) -> RestoreDone:
         """Credentials may be issued to `target` again; those issued before stay dead."""
         with self._changes:
             return self._orders.restore(target, reason, actor)
 
-    def issue_token(  # noqa: PLR0917  one name for each part of a credential
+    def issue_token(
         self, tenant: str, account: str, workflow: str, run: str | None, ttl_seconds: int | None, actor: Actor
     ) -> IssuedToken:
         """A recorded credential for a run (None: a new one), for `ttl_seconds` (None: the policy's default)."""
@@ -236,14 +239,14 @@ class State:
     # --- limits ---
 
     def take_limits(self) -> LimitsSnapshot:
-        """The counters now. Call it on the thread that reserves; it takes microseconds."""
-        return LimitsSnapshot.take(self.reservations, self.ledger.head().size)
+        """The counters now, in microseconds. Any thread, one at a time."""
+        return LimitsSnapshot.take(self.reservations, lambda: self.ledger.head().size)
 
-    def save_limits(self, snapshot: LimitsSnapshot) -> None:
-        """The snapshot is durable: the next start reads the ledger from there. Blocks; any thread."""
+    def save_limits(self, snapshot: LimitsSnapshot | None = None) -> None:
+        """The counters are durable: the next start reads the ledger from there. Blocks; any thread."""
         try:
             self._orders.store()  # recovery will not read what lies before the snapshot
-            self._limits.save(snapshot)
+            self._limits.save(self.take_limits() if snapshot is None else snapshot)
         except StoreUnavailable as error:
             raise StateUnavailable(f"the counters could not be stored: {error}") from error
 
@@ -258,7 +261,7 @@ class State:
             return
         self._closed = True
         problems: list[str] = []
-        for step in (self._save_counters, self.ledger.close, self._database.close):
+        for step in (self.save_limits, self.ledger.close, self._database.close):
             try:
                 step()
             except (StateError, LedgerError, OSError) as error:
@@ -266,9 +269,6 @@ class State:
         self._folder.close()
         if problems:
             raise StateUnavailable("; ".join(problems), "The next start recovers.")
-
-    def _save_counters(self) -> None:
-        self.save_limits(self.take_limits())
 
     def _abandon(self) -> None:
         """Gives everything back without writing; opening has failed and says why."""

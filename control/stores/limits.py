@@ -78,6 +78,8 @@ class EmbeddedReservations:
         self._leases: dict[Key, int] = {}
         self._budgets: dict[str, Budget] = {}
         self._held: dict[str, _Hold] = {}
+        self._ended: list[str] | None = None
+        """Calls that ended since `begin_export`; None when nobody asked."""
 
     async def reserve(self, call: str, claims: tuple[Claim, ...]) -> Reserved | Refused:
         """All claims are taken, or none; never waits.
@@ -221,6 +223,8 @@ class EmbeddedReservations:
             hold = self._held.pop(number, None)
             if hold is None:
                 return
+            if self._ended is not None:
+                self._ended.append(hold.call)
             for lease in hold.leases:
                 self._give_back(lease)
             for key, window, amount in hold.spends:
@@ -238,17 +242,24 @@ class EmbeddedReservations:
 
     # What a restart needs; used by `control.stores.limits_replay`.
 
+    def begin_export(self) -> None:
+        """Calls that end from now until `export` are named there. One export at a time."""
+        with self._lock:
+            self._ended = []
+
     def export(self) -> "Exported":
         """Everything that must survive, at one instant. Takes no time that grows with the number of calls served."""
         with self._lock:
             now_us = self._monotonic_us()
             # Buckets that have filled up again are forgotten: they are as if never used.
             self._tats = {key: tat for key, tat in self._tats.items() if tat > now_us}
+            ended, self._ended = self._ended or [], None
             return Exported(
                 wall_us=int(self._wall_seconds() * 1_000_000),
                 ahead_us={key: tat - now_us for key, tat in self._tats.items()},
                 budgets={key: replace(budget) for key, budget in self._budgets.items()},
                 held=tuple((hold.call, tuple(hold.spends)) for hold in self._held.values() if hold.spends),
+                ended=tuple(ended),
             )
 
     def load(self, budgets: Iterable[tuple[str, Budget]], tats_wall_us: Iterable[tuple[Key, int]]) -> None:
@@ -271,6 +282,8 @@ class Exported:
     budgets: dict[str, Budget]
     held: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...]
     """Calls in flight that have set an amount aside: (call, ((budget, window, amount), ...))."""
+    ended: tuple[str, ...]
+    """Calls that ended while the export was made; what they spent is in `budgets`."""
 
 
 def money(micros: int, currency: str) -> str:

@@ -3,7 +3,8 @@
 The snapshot holds everything that is counted when the ledger has N records, with the calls then in flight named. Replay
 goes through the later records in order:
 
-- an intent of a call that the snapshot has in flight is counted already; another one counts at its maximum;
+- an intent of a call that the snapshot has in flight, or that ended while it was taken, is counted already; another
+  one counts at its maximum;
 - an outcome corrects its intent to what was really spent;
 - what has no outcome stays at its maximum. So does a call that was in flight in the snapshot and is never heard of
   again: whether its outcome lies before N cannot be told from here, and a cap errs to the safe side.
@@ -13,7 +14,7 @@ than what was spent; it is exact for a snapshot taken while nothing was in fligh
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -41,11 +42,14 @@ class LimitsSnapshot:
     state: bytes
 
     @classmethod
-    def take(cls, reservations: EmbeddedReservations, size: int) -> "LimitsSnapshot":
-        """The counters now. `size` is the number of durable records, read just before, on the thread that reserves.
+    def take(cls, reservations: EmbeddedReservations, durable: Callable[[], int]) -> "LimitsSnapshot":
+        """The counters now; `durable` tells the number of durable records. Any thread, one at a time.
 
-        Then every call that is settled in here has its intent among those records, and none is counted twice.
+        Whoever settles has seen the intent durable, so the intents of calls that ended before lie before that number;
+        calls that end while this runs are named in the snapshot.
         """
+        reservations.begin_export()
+        size = durable()
         return cls(size, _encode(reservations.export()))
 
 
@@ -82,6 +86,7 @@ class Replay:
     _budgets: dict[str, Budget] = field(default_factory=dict)
     _tats_us: dict[Key, int] = field(default_factory=dict)
     _carried: dict[str, _Entries] = field(default_factory=dict)
+    _ended: frozenset[str] = frozenset()
     _open: dict[tuple[str, int], _Entries] = field(default_factory=dict)
 
     def start(self, snapshot: LimitsSnapshot) -> None:
@@ -89,6 +94,7 @@ class Replay:
         exported = _decode(snapshot.state)
         self._tats_us = {key: exported.wall_us + ahead for key, ahead in exported.ahead_us.items()}
         self._budgets = exported.budgets
+        self._ended = frozenset(exported.ended)
         for call, spends in exported.held:
             for key, window, amount in spends:
                 budget = self._budgets.get(key)
@@ -114,7 +120,7 @@ class Replay:
         self._fill_buckets(record)
         if call in self._carried:
             self._open[call, attempt] = self._carried.pop(call)
-        elif cost is not None:
+        elif cost is not None and call not in self._ended:
             self._open[call, attempt] = [self._charge(name, cost["micro"]) for name in cost["budget"]]
 
     def _charge(self, name: str, micros: int) -> tuple[str, str, int]:
@@ -163,6 +169,7 @@ def _encode(exported: Exported) -> bytes:
         "wall_us": exported.wall_us,
         "rates": [[list(key), ahead] for key, ahead in exported.ahead_us.items()],
         "budgets": [[key, b.window, b.resets_at, b.spent] for key, b in exported.budgets.items()],
+        "ended": list(exported.ended),
         "held": [[call, [list(spend) for spend in spends]] for call, spends in exported.held],
     }
     return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
@@ -178,6 +185,7 @@ def _decode(state: bytes) -> Exported:
             ahead_us={tuple(key): ahead for key, ahead in data["rates"]},
             budgets={key: Budget(window, resets, spent) for key, window, resets, spent in data["budgets"]},
             held=tuple((call, tuple((key, window, n) for key, window, n in spends)) for call, spends in data["held"]),
+            ended=tuple(data["ended"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SnapshotRefused("the snapshot of limits is not readable") from error
