@@ -163,9 +163,9 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
         return
     deny = Matcher(compiled_rules(account.rules, allow=False))
     seen: dict[tuple[object, ...], str] = {}
-    for rule in (*deny.rules, *allow):
+    for allows, rule in (*((False, rule) for rule in deny.rules), *((True, rule) for rule in allow)):
         # Templates that differ only in their parameters' names are one.
-        same = (rule in allow, rule.connection, rule.methods, rule.template.segments, rule.template.rest)
+        same = (allows, rule.connection, rule.methods, rule.template.segments, rule.template.rest)
         first = seen.setdefault(same, rule.id)
         if first != rule.id:
             here = (*at, "rules", rule.position)

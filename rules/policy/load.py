@@ -19,6 +19,8 @@ from rules.policy.source import PolicyError, PolicyFile, PolicyInvalid, PolicySo
 
 MAX_FILES: Final = 5_000
 MAX_TOTAL_BYTES: Final = 256 * 1024 * 1024
+MAX_ERRORS: Final = 1_000
+"""All errors are told at once, up to what anyone would read."""
 MAX_AUTHORITY_BYTES: Final = 256 * 1024
 """About a hundred certificates."""
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -107,7 +109,12 @@ class _Loading:
     def result(self) -> PolicySource:
         """The policy, once all files are taken; PolicyInvalid when any has an error."""
         if self.errors:
-            raise PolicyInvalid(tuple(sorted(set(self.errors))))
+            found = sorted(set(self.errors))
+            if len(found) > MAX_ERRORS:
+                last = found[MAX_ERRORS - 1]
+                more = f"and {len(found) - MAX_ERRORS + 1} errors more"
+                found[MAX_ERRORS - 1 :] = [PolicyError(last.file, last.line, last.column, more, "correct these first")]
+            raise PolicyInvalid(tuple(found))
         return PolicySource(
             documents=tuple(self.documents[tenant] for tenant in sorted(self.documents)),
             authorities=self.authorities,

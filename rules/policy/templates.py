@@ -8,6 +8,7 @@ such form, and a call with one is denied.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -49,6 +50,7 @@ class Template:
         return (*(1 if segment is PARAMETER else 0 for segment in self.segments), *((2,) if self.rest else ()))
 
 
+@lru_cache(maxsize=4)  # the guards of one decision ask for the same path
 def normal_segments(path: str) -> tuple[str, ...] | None:
     """The decoded segments of a call's path, a character for each byte; None when the path has no normal form."""
     if _PLAIN.fullmatch(path):

@@ -192,6 +192,12 @@ def test_all_errors_come_at_once_schema_and_meaning_alike() -> None:
     ]
 
 
+def test_more_errors_than_anyone_reads_are_counted() -> None:
+    errors = errors_of(BASE + "".join(f"unknown{i}: 1\n" for i in range(1500)))
+    assert len(errors) == 1000
+    assert errors[-1].message == "and 501 errors more"
+
+
 def test_a_secret_pasted_into_a_policy_is_never_quoted() -> None:
     canary = "sk_live_CANARY=="
     for key in ("secret", "present", "host", "ca", "dial", "price"):
