@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 
 from benchmarks import measure
 from benchmarks.load import LoadFailed
-from benchmarks.machine import Machine, describe
+from benchmarks.machine import Machine, busy_seconds, describe
 from benchmarks.peers import PEERS, Missing, Peer, Running
 from benchmarks.place import PeerFailed, Place
 from benchmarks.report import Found, noise, tables, write_json
@@ -47,17 +48,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with closing(Place(options.folder)) as place:
             machine = describe(options.folder, place.cores)
             _introduce(machine, [found for _, found in present], options, place)
+            others = _Others(place)
             _measure(place, present, options)
+            disturbance = others.share()
     except (LoadFailed, PeerFailed) as failure:
         print(f"\nno figures: {failure}", file=sys.stderr)
         return 3
     found = [one for _, one in present]
     print("\n" + tables(found))
-    print("\n" + noise(found))
+    print(f"\n{noise(found)}; other processes took {disturbance:.0%} of one core meanwhile")
     if options.json is not None:
         settings = {"rounds": options.rounds, "seconds": options.seconds, "concurrencies": CONCURRENCIES}
-        write_json(options.json, machine, settings, found)
+        write_json(options.json, machine, {**settings, "others_share_of_one_core": disturbance}, found)
     return 0
+
+
+class _Others:
+    """How much of the machine others use meanwhile: above a few per cent, figures are not to be kept."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._began = time.monotonic()
+        self._before = busy_seconds() - place.cpu_seconds()
+
+    def share(self) -> float:
+        """As a share of one core since the start."""
+        spent = busy_seconds() - self._place.cpu_seconds() - self._before
+        return max(0.0, spent / (time.monotonic() - self._began))
 
 
 def _measure(place: Place, present: Sequence[tuple[Peer, Found]], options: Options) -> None:
@@ -86,7 +103,7 @@ def _measure(place: Place, present: Sequence[tuple[Peer, Found]], options: Optio
 
 
 def _introduce(machine: Machine, found: Sequence[Found], options: Options, place: Place) -> None:
-    print(f"{machine.processor}, {machine.cores} cores, Linux {machine.kernel}, load {machine.load_before:.1f} before")
+    print(f"{machine.processor}, {machine.cores} cores, Linux {machine.kernel}")
     print(f"Python {machine.python}, {machine.openssl}; {machine.filesystem}, fdatasync {machine.fdatasync_us:.0f} us")
     print("; ".join(one.version for one in found if one.version))
     print(

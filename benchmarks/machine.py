@@ -7,6 +7,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,15 @@ class Machine:
     """Type and source of the file system that holds the run's folder, and so the ledger."""
     fdatasync_us: float
     """Median of 200 appends of 512 bytes, each followed by fdatasync, to that file system."""
-    load_before: float
-    """One-minute load average when the run began: above the quiet machine's, the figures are not to be kept."""
+
+
+_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def busy_seconds() -> float:
+    """Processor time that all cores have spent on anything at all since the machine started."""
+    user, nice, system, _, _, interrupts, soft, steal, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return sum(int(ticks) for ticks in (user, nice, system, interrupts, soft, steal)) / _CLOCK_TICKS
 
 
 def describe(folder: Path, cores: int) -> Machine:
@@ -36,7 +44,6 @@ def describe(folder: Path, cores: int) -> Machine:
         openssl=ssl.OPENSSL_VERSION,
         filesystem=_filesystem(folder),
         fdatasync_us=_fdatasync_us(folder / "fdatasync"),
-        load_before=os.getloadavg()[0],
     )
 
 

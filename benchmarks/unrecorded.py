@@ -27,9 +27,9 @@ class NoLedger:
     def submit_async(
         self,
         loop: asyncio.AbstractEventLoop,
-        type: str,
+        type: str,  # noqa: A002 -- the port's name
         tenant: str,
-        content: Mapping[str, object],  # noqa: A002 -- the port's name
+        content: Mapping[str, object],
     ) -> "asyncio.Future[Receipt]":
         """The future is done."""
         done: asyncio.Future[Receipt] = loop.create_future()
