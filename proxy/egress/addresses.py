@@ -75,7 +75,8 @@ TABLE: Final[tuple[tuple[Network, AddressClass, str], ...]] = tuple(
         ("::ffff:0:0/96", _N, "IPv4-mapped (RFC 4291 section 2.5.5.2)"),
         ("::/96", _N, "IPv4-compatible (RFC 4291 section 2.5.5.1)"),
         ("64:ff9b::/96", _P, "NAT64 (RFC 6052)"),
-        # Where an address of it carries the IPv4 one depends on a prefix length that only the site knows (RFC 6052, 2.2).
+        # Where an address of it carries the IPv4 one depends on a prefix length that only the site knows (RFC 6052,
+        # 2.2).
         ("64:ff9b:1::/48", _N, "local NAT64 (RFC 8215)"),
         ("100::/64", _N, "discard-only (RFC 6666)"),
         ("100:0:0:1::/64", _N, "dummy prefix (RFC 9780)"),

@@ -155,8 +155,8 @@ class Upstream(asyncio.BufferedProtocol):
         moment."""
         if self._error is not None or self.lost or self._transport is None or self._transport.is_closing():
             return False
-        # Anything to read on a resting connection, also its end, disqualifies it. Without this look a POST would go out on
-        # a connection whose close is in the kernel but not yet in the loop, and end as indeterminate.
+        # Anything to read on a resting connection, also its end, disqualifies it. Without this look a POST would go
+        # out on a connection whose close is in the kernel but not yet in the loop, and end as indeterminate.
         return not self._poll.poll(0)
 
     def abort(self) -> None:

@@ -23,6 +23,7 @@ from proxy.http.headers import (
     Headers,
     canonical_name,
     connection_options,
+    has_twin,
     is_security_relevant,
 )
 from proxy.http.response_head import ResponseHead
@@ -75,8 +76,8 @@ def emit_head(
     """The canonical head of an admitted request.
 
     `path`, `query` and `host` are normalised (`proxy.http.target`), `headers` come from a RequestHead. `remove` holds
-    the lower-case names that the secret's presentation owns: the agent's copies and their underscore twins disappear.
-    `add` are fields of ours that are no secret. `content_length` None without `chunked` means no body.
+    the lower-case names that the secret's presentation owns: the agent's copies and their twins (`X_Api_Key`)
+    disappear. `add` are fields of ours that are no secret. `content_length` None without `chunked` means no body.
 
     Raises RequestRefused where Connection lists a field that must reach the origin.
     """
@@ -89,7 +90,7 @@ def emit_head(
     if not nominated <= gone:
         gone |= nominated
     for name, value in headers:
-        if name in gone or name.startswith(DROPPED_PREFIXES) or (b"_" in name and canonical_name(name) in remove):
+        if name in gone or name.startswith(DROPPED_PREFIXES) or (has_twin(name) and canonical_name(name) in remove):
             continue
         out += (name, b": ", value, b"\r\n")
     for name, value in add:
@@ -120,7 +121,7 @@ def _nominated(headers: Headers, remove: frozenset[bytes]) -> frozenset[bytes]:
 
 
 def _twin_of_guarded(names: frozenset[bytes], remove: frozenset[bytes]) -> bool:
-    twins = [canonical_name(name) for name in names if b"_" in name]
+    twins = [canonical_name(name) for name in names if has_twin(name)]
     return any(twin in remove or is_security_relevant(twin) for twin in twins)
 
 
@@ -159,7 +160,9 @@ def emit_response_head(
         out += (name, b": ", value, b"\r\n")
     if close:
         out.append(b"connection: close\r\n")
-    if chunked:
+    if head.status == 204:
+        pass  # RFC 9110 section 8.6, RFC 9112 section 6.1: neither field, whatever the origin said
+    elif chunked:
         out.append(b"transfer-encoding: chunked\r\n")
     elif content_length is not None:
         out.append(b"content-length: %d\r\n" % content_length)

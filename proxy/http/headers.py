@@ -116,9 +116,29 @@ NOT_NOMINABLE: Final = SINGLETONS | METHOD_OVERRIDES | TARGET_OVERRIDES | frozen
 RFC 9110 section 7.6.1: a sender MUST NOT list fields intended for all recipients."""
 
 
+_PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+_FOLDED: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
+
+
+def has_twin(name: bytes) -> bool:
+    """True for a name with punctuation other than the hyphen: some origin may take it for another name."""
+    return bool(name.translate(None, _PLAIN))
+
+
 def canonical_name(name: bytes) -> bytes:
-    """The name as CGI-like origins see it: `X_Api_Key` and `x-api-key` are one variable there (RFC 3875, 4.1.18)."""
-    return name.lower().replace(b"_", b"-")
+    """The name as CGI-like origins see it: `X_Api_Key` and `x-api-key` are one variable there (RFC 3875, 4.1.18), and
+    with some servers `x.api.key` too: they turn all punctuation into underscores."""
+    return name.lower().translate(_FOLDED)
+
+
+def joins_credentials(value: bytes) -> bool:
+    """True for an Authorization value that holds two credentials. RFC 9110 section 11.4: token68 has no comma; schemes
+    with parameters (Digest, AWS4-HMAC-SHA256) do."""
+    scheme, _, credentials = value.partition(b" ")
+    return scheme.lower() in _TOKEN68_SCHEMES and b"," in credentials
+
+
+_TOKEN68_SCHEMES: Final = frozenset({b"bearer", b"basic", b"token", b"dpop"})
 
 
 def is_security_relevant(name: bytes) -> bool:

@@ -15,7 +15,9 @@ from proxy.http.headers import (
     Headers,
     canonical_name,
     connection_options,
+    has_twin,
     is_security_relevant,
+    joins_credentials,
 )
 from rules.codes import Code
 
@@ -116,8 +118,8 @@ def _judge_fields(method: str, target: bytes, version: str, fields: Headers) -> 
             elif name in known:
                 _refuse_repeated(name)
             known[name] = value
-        elif b"_" in name and is_security_relevant(canonical_name(name)):
-            _refuse(Code.MALFORMED_REQUEST, "a header name's underscore twin means something to us")
+        elif has_twin(name) and is_security_relevant(canonical_name(name)):
+            _refuse(Code.MALFORMED_REQUEST, "a header name whose twin with hyphens means something to us")
     if not known.keys().isdisjoint(UPGRADES):
         _refuse(Code.UPGRADE_REFUSED, "upgrades are not carried")
     if not known.keys().isdisjoint(METHOD_OVERRIDES):
@@ -131,6 +133,9 @@ def _judge_fields(method: str, target: bytes, version: str, fields: Headers) -> 
     # RFC 9110 section 8.3: one media type. A joined pair is read as its first by some and as its last by others.
     if b"," in known.get(b"content-type", b""):
         _refuse(Code.MALFORMED_REQUEST, "Content-Type names more than one type")
+    for name in (b"authorization", b"proxy-authorization"):
+        if name in known and joins_credentials(known[name]):
+            _refuse(Code.MALFORMED_REQUEST, "two credentials in one field")
     content_length, chunked = _judge_framing(known, version, connect=method == "CONNECT")
     expect = known.get(b"expect")
     # RFC 9110 section 10.1.1: an expectation that is not understood is not met.
