@@ -54,11 +54,10 @@ class Result:
 class Books:
     """Where attempts are written down: the ledger, the reservations, the counters; and the tasks that outlive calls."""
 
-    def __init__(self, recorder: Recorder, reservations: Reservations, metrics: Metrics, commit_seconds: float) -> None:
+    def __init__(self, recorder: Recorder, reservations: Reservations, metrics: Metrics) -> None:
         self.recorder = recorder
         self.reservations = reservations
         self.metrics = metrics
-        self.commit_seconds = commit_seconds
         self._tasks: set[asyncio.Task[None]] = set()
 
     def finish_later(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
@@ -95,8 +94,8 @@ class Attempt:
     async def commit(self, intent: Content, digest: bytes) -> Committed:
         """(6) The intent is durable when this returns.
 
-        Raises `CommitFailed` when that is not certain within the bound, or the cancellation it was hit by. Either way
-        an intent that becomes durable afterwards is closed as `aborted`, not sent.
+        Raises `CommitFailed` when it cannot be. Cancelled (also by the phase's deadline), an intent that becomes
+        durable afterwards is closed as `aborted`, not sent.
         """
         books = self._books
         try:
@@ -104,12 +103,8 @@ class Attempt:
         except LedgerError as error:
             raise CommitFailed(_HALTED) from error
         try:
-            async with asyncio.timeout(books.commit_seconds):
-                receipt = await asyncio.shield(future)
+            receipt = await asyncio.shield(future)
         except LedgerError as error:
-            raise CommitFailed(_HALTED) from error
-        except TimeoutError as error:
-            books.finish_later(self._abandon(future))
             raise CommitFailed(_HALTED) from error
         except asyncio.CancelledError:
             books.finish_later(self._abandon(future))
@@ -154,9 +149,14 @@ class Attempt:
         """True while there is a durable intent without an outcome."""
         return self._receipt is not None and not self._closed
 
-    async def conclude(self, result: Result) -> None:
-        """The outcome is durable, or the failure to make it so is logged: recovery will close the intent."""
+    async def conclude(self, result: Result, spent_micros: int | None = None) -> None:
+        """The outcome is durable, or the failure to make it so is logged: recovery will close the intent.
+
+        Without `spent_micros` what was sent is charged at its maximum.
+        """
         spent = self._cost.micros if self._cost is not None and result.sent else 0
+        if spent_micros is not None:
+            spent = spent_micros
         try:
             await self.outcome(result, spent)
         except LedgerError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Final
 
 from credentials.principal import NO_TENANT, Principal
 from ledger import LedgerError, commitment
@@ -117,7 +118,6 @@ class Endings:
             recorded = True
         else:
             recorded = await self._record_denial(journey, call, refusal)
-        self._leave(journey)
         if live.answering:
             exchange.wire.abort()
             return False
@@ -182,7 +182,7 @@ class Endings:
             "decision": deny_content(
                 refusal.reasons,
                 policy,
-                self._world.policy_epoch,
+                journey.policy_epoch,
                 commitment(key, call.id, "inputs", decision_inputs(call)),
             ),
             "fields": {"target": commitment(key, call.id, "target", request_target(call))},
@@ -220,22 +220,21 @@ class Endings:
             await self._conclude(journey, Result(status, sent=live.sent, code=code))
         elif why is not Stop.DISCONNECTED and journey.attempt is None:
             await self._record_denial(journey, call, CallRefused(Reason(code, detail)))
-        self._leave(journey)
         if answering or why is Stop.DISCONNECTED:
             exchange.wire.abort()
             return False
         self._metrics.decided(code)
         return await exchange.refuse(Denial(Reason(code, detail), call.id), keep_alive=False)
 
-    def _leave(self, journey: Journey) -> None:
-        """The call is over: it can no longer be stopped."""
+    def leave(self, journey: Journey) -> None:
+        """The call can no longer be stopped from outside. Idempotent."""
         if journey.live is not None:
             self._live.leave(journey.live)
             journey.exchange.wire.on_lost = None
 
     def finish(self, journey: Journey) -> None:
         """Whatever way the call ended, nothing of it is left in any registry or store."""
-        self._leave(journey)
+        self.leave(journey)
         attempt = journey.attempt
         if attempt is not None and attempt.open:
             # Nothing above closed the intent: something nobody thought of was raised. Charged at its maximum if sent.
@@ -255,17 +254,14 @@ class Endings:
         attempt, live, exchange = journey.attempt, journey.live, journey.exchange
         if attempt is None or live is None:
             raise RuntimeError("only an attempt is settled")
-        live.phase = "settle"
-        live.deadline = asyncio.get_running_loop().time() + self._commit_seconds + 1
+        live.enter_phase("settle", self._commit_seconds)
         if journey.hold is not None:
             journey.hold.settle(journey.spent_at_most)
         try:
-            future = attempt.outcome(result, journey.spent_at_most)
-            async with asyncio.timeout(self._commit_seconds):
-                await asyncio.shield(future)
-        except (LedgerError, TimeoutError) as error:
+            await asyncio.shield(attempt.outcome(result, journey.spent_at_most))
+        except LedgerError as error:
             logger.error("call %s: its outcome could not be recorded: %s", journey.call_id, error)
-            self._leave(journey)
+            self.leave(journey)
             if live.answering:
                 exchange.wire.abort()
             else:
@@ -281,11 +277,20 @@ def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) ->
     return Reason(Code.LEDGER_UNAVAILABLE, "the refusal could not be recorded", rule)
 
 
+_BY_PHASE: Final = {
+    "reserve": (Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now"),
+    "commit": (Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now"),
+    "settle": (Code.LEDGER_UNAVAILABLE, "the call was made, but its outcome could not be recorded"),
+}
+
+
 def _stop_reason(why: Stop, live: LiveCall) -> tuple[Code, str]:
     if why is Stop.REVOKED:
         return Code.REVOKED_IN_FLIGHT, "an operator revoked the credential while the call was in flight"
     if why is Stop.DRAINED:
         return Code.DRAINING, "Exeat is shutting down"
+    if why is Stop.TIMED_OUT and live.phase in _BY_PHASE:
+        return _BY_PHASE[live.phase]
     if why is Stop.TIMED_OUT and live.phase in {"admit", "body"} and not live.sent:
         return Code.REQUEST_TIMEOUT, "the request's body did not arrive in time"
     if why is Stop.TIMED_OUT:

@@ -4,7 +4,6 @@ The last byte is never written here. `relay` hands it back, and the pipeline rel
 an agent that has seen the end of an answer can rely on the ledger having it too.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,9 +98,7 @@ class Fulfilment:
         `prepare` is called when a connection stands, so the secret is in the bytes for as short as possible. Raises
         `UpstreamError`, `StaleConnection` or `DispatchRefused`; the connection is then gone.
         """
-        loop = asyncio.get_running_loop()
-        live.phase = "connect"
-        live.deadline = loop.time() + self._timeouts.connect
+        live.enter_phase("connect", self._timeouts.connect)
         upstream = await self._pool.acquire(route)
         live.upstream = upstream
         reused = upstream.reused
@@ -109,12 +106,10 @@ class Fulfilment:
             data = prepare()
             upstream.begin(method)
             live.sent = True
-            live.phase = "send"
-            live.deadline = loop.time() + self._timeouts.body_idle
+            live.enter_phase("send", self._timeouts.body_idle)
             upstream.write(data, last=True)
             await upstream.drain()
-            live.phase = "first_byte"
-            live.deadline = loop.time() + self._timeouts.first_byte
+            live.enter_phase("first_byte", self._timeouts.first_byte)
             return upstream, await upstream.next_head()
         except UpstreamBroken as error:
             self.give_back(live)
@@ -207,8 +202,7 @@ class _Relay:
 
     async def _next(self) -> bytes:
         live = self._live
-        live.phase = "body"
-        live.deadline = asyncio.get_running_loop().time() + self._idle_seconds
+        live.enter_phase("body", self._idle_seconds)
         data = await self._upstream.next_body()
         self._hash.update(data)
         self.length += len(data)

@@ -32,7 +32,7 @@ class Journey:
 
     __slots__ = (
         "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold", "live", "mark",
-        "policy",
+        "policy", "policy_epoch",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -41,6 +41,7 @@ class Journey:
         self.call: Call | None = None
         self.live: LiveCall | None = None
         self.policy: TenantPolicy | None = None
+        self.policy_epoch = 0
         self.connection: Connection | None = None
         self.allowed: Allowed | None = None
         self.credential: Credential | None = None
@@ -53,6 +54,11 @@ class Journey:
     def call_id(self) -> str:
         """For messages; `-` before the call has one."""
         return "-" if self.call is None else self.call.id
+
+    @property
+    def connection_name(self) -> str | None:
+        """The tenant's name for the destination."""
+        return None if self.connection is None else self.connection.name
 
     @property
     def spent_at_most(self) -> int:

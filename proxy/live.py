@@ -39,6 +39,7 @@ class LiveCall:
     principal: Principal
     wire: Wire
     task: asyncio.Task[object]
+    loop: asyncio.AbstractEventLoop
     began: float
     deadline: float
     """Loop time by which the present phase must end."""
@@ -54,6 +55,11 @@ class LiveCall:
     """True once a byte of the answer has been written to the agent."""
     upstream: Abortable | None = None
     stopped: Stop | None = None
+
+    def enter_phase(self, phase: str, seconds: float) -> None:
+        """The phase has to end within so many seconds; a sweep over all calls sees to it."""
+        self.phase = phase
+        self.deadline = self.loop.time() + seconds
 
     def stop(self, why: Stop) -> None:
         """The call ends now: no byte moves any more in either direction of a started answer. Idempotent."""

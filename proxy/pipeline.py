@@ -21,7 +21,6 @@ from typing import Final
 
 from credentials.principal import Principal
 from credentials.tokens import CredentialRejected
-from ledger import commitment
 from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
 from proxy.authorization import proxy_token
 from proxy.config import GateConfig
@@ -30,22 +29,17 @@ from proxy.egress.route import Route
 from proxy.endings import Endings
 from proxy.exchange import Exchange
 from proxy.fulfil import IDEMPOTENT, Credential, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
-from proxy.http.emit import Head, emit_head
+from proxy.http.emit import Head
 from proxy.http.errors import RequestRefused
-from proxy.http.target import Target, format_authority, resolve_target
+from proxy.http.target import Target, resolve_target
+from proxy.intent import egress_head, intent_content
 from proxy.journey import CallRefused, Journey, new_call_id
 from proxy.live import LiveCall, LiveCalls, Stop
 from proxy.metrics import Metrics, Step
 from proxy.records import (
     Content,
-    agent_content,
-    allow_content,
     cost_of,
-    decision_inputs,
-    media_type,
-    operation_content,
     request_digest,
-    request_target,
 )
 from proxy.wire import WireClosed
 from proxy.world import World
@@ -98,7 +92,11 @@ class Pipeline:
         began = journey.mark
         endings = self._endings
         try:
-            return await self._steps(journey)
+            try:
+                return await self._steps(journey)
+            finally:
+                # How it ends is settled now; a deadline or a revocation that comes later must not interrupt that.
+                endings.leave(journey)
         except RequestRefused as error:
             return await endings.refuse_request(journey, error)
         except CredentialRejected as error:
@@ -162,12 +160,11 @@ class Pipeline:
         journey.allowed = allowed = decision
         journey.credential = self._credential(facts)
         self._lap(journey, Step.DECIDE)
-        live.phase = "body"
-        live.deadline = live.began + self._config.timeouts.body_idle
+        live.enter_phase("body", self._config.timeouts.body_idle)
         journey.body = await exchange.hold_body()
         journey.mark = time.perf_counter_ns()
         # (5) reserve
-        await self._reserve(journey, call, allowed)
+        await self._reserve(journey, call, live, allowed)
         self._lap(journey, Step.RESERVE)
         # (6) to (8)
         return await self._send(journey, call, live, allowed, facts)
@@ -198,7 +195,7 @@ class Pipeline:
         now = loop.time()
         timeouts = self._config.timeouts
         live = LiveCall(
-            call.id, call.principal, exchange.wire, task, now, now + timeouts.body_idle, now + timeouts.total
+            call.id, call.principal, exchange.wire, task, loop, now, now + timeouts.body_idle, now + timeouts.total
         )
         self._live.enter(live)
         exchange.wire.on_lost = lambda: live.stop(Stop.DISCONNECTED)
@@ -207,7 +204,13 @@ class Pipeline:
     # (3)
 
     def _classify(self, journey: Journey, call: Call) -> Facts:
-        policy_set = self._world.policy
+        world = self._world
+        while True:
+            # Another thread may swap the policy between two reads; a decision and its epoch must be of one policy.
+            journey.policy_epoch = world.policy_epoch
+            policy_set = world.policy
+            if world.policy_epoch == journey.policy_epoch:
+                break
         policy = None if policy_set is None else policy_set.tenants.get(call.principal.tenant)
         connection = None if policy is None else policy.connection_for(call.scheme, call.host, call.port)
         journey.policy = policy
@@ -228,15 +231,15 @@ class Pipeline:
 
     # (5)
 
-    async def _reserve(self, journey: Journey, call: Call, allowed: Allowed) -> None:
+    async def _reserve(self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed) -> None:
         if not allowed.claims:
             journey.cost = cost_of((), journey.connection)
             return
         reservations = self._books.reservations
+        live.enter_phase("reserve", self._config.timeouts.reserve)
         try:
-            async with asyncio.timeout(self._config.timeouts.reserve):
-                answer = await reservations.reserve(call.id, allowed.claims)
-        except (ReservationsUnavailable, TimeoutError) as error:
+            answer = await reservations.reserve(call.id, allowed.claims)
+        except ReservationsUnavailable as error:
             raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
         if isinstance(answer, Refused):
             raise CallRefused(Reason(answer.code, answer.detail), retry_after_seconds=answer.retry_after_seconds)
@@ -249,7 +252,7 @@ class Pipeline:
         connection = facts.connection
         if connection is None:
             raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
-        head = self._egress_head(journey, call, connection)
+        head = egress_head(journey, call, connection)
         for number in range(1, MAX_ATTEMPTS + 1):
             committed = await self._commit(journey, call, live, allowed, head, number)
             self._lap(journey, Step.COMMIT)
@@ -259,60 +262,18 @@ class Pipeline:
                 await self._conclude_stale(journey, call, live, number, error)
         raise AssertionError("the last attempt either answers or raises")
 
-    def _egress_head(self, journey: Journey, call: Call, connection: Connection) -> Head:
-        remove = (
-            frozenset((journey.credential.binding.presentation.header_name,)) if journey.credential else frozenset()
-        )
-        return emit_head(
-            call.method,
-            call.path,
-            call.query,
-            format_authority(connection.scheme, connection.host, connection.port),
-            journey.exchange.head.headers,
-            content_length=len(journey.body) if journey.exchange.head.has_body or call.method in _WITH_BODY else None,
-            remove=remove,
-        )
-
     async def _commit(
         self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, head: Head, number: int
     ) -> Committed:
-        tenant = call.principal.tenant
-        key = self._world.commitment_key(tenant)
-        digest = request_digest(head.public, journey.body)
         cost = journey.cost
-        credential = journey.credential
         if cost is not None:
             live.amount_micros, live.currency = cost.micros, cost.currency
-        connection_name = journey.connection.name if journey.connection is not None else None
-        live.operation = f"{connection_name} {call.method} {allowed.route}"
-        live.phase = "commit"
-        live.deadline = asyncio.get_running_loop().time() + self._config.timeouts.commit + 1
-        intent: Content = {
-            "call": call.id,
-            "attempt": number,
-            "agent": agent_content(call.principal),
-            "op": operation_content(call, connection_name, allowed.route),
-            "decision": allow_content(
-                allowed, self._world.policy_epoch, commitment(key, call.id, "inputs", decision_inputs(call))
-            ),
-            "req": {
-                "commit": commitment(key, call.id, "req", digest),
-                "len": len(journey.body),
-                "media": media_type(journey.exchange.head.headers),
-            },
-            "fields": {"target": commitment(key, call.id, "target", request_target(call))},
-            "secret": None
-            if credential is None
-            else {
-                "name": credential.binding.secret_name,
-                "version": credential.version,
-                "thumb": credential.secret.thumbprint(),
-            },
-            "cost": None if cost is None else cost.content(),
-            "env": self._environment,
-        }
-        attempt = Attempt(self._books, tenant, call.id, number, cost)
-        journey.attempt = attempt
+        live.operation = f"{journey.connection_name} {call.method} {allowed.route}"
+        live.enter_phase("commit", self._config.timeouts.commit)
+        key = self._world.commitment_key(call.principal.tenant)
+        digest = request_digest(head.public, journey.body)
+        intent = intent_content(journey, call, allowed, number, key, digest, self._environment)
+        journey.attempt = attempt = Attempt(self._books, call.principal.tenant, call.id, number, cost)
         try:
             return await attempt.commit(intent, digest)
         except CommitFailed as error:
@@ -327,7 +288,9 @@ class Pipeline:
         again = call.method in IDEMPOTENT and number < MAX_ATTEMPTS
         if again and attempt is not None:
             live.sent = False
-            await attempt.conclude(Result("failed", sent=False, err="kept-alive connection was closed by the origin"))
+            # Whether the dead connection delivered it nobody knows. The call is charged once, with the next attempt.
+            lost = Result("aborted", sent=True, err="kept-alive connection was closed by the origin")
+            await asyncio.shield(self._books.finish_later(attempt.conclude(lost, spent_micros=0)))
             return
         raise CallRefused(
             Reason(Code.UPSTREAM_PROTOCOL, "the service closed the connection without an answer")

@@ -6,6 +6,7 @@ and call it a connection error. So TLS is ended here, nothing is dialled, and th
 
 import asyncio
 import logging
+import math
 import time
 from typing import Final
 
@@ -62,7 +63,13 @@ class Session:
         self._timeouts = doorman.config.timeouts
         self.idle = True
         """True between two requests: a drain may close the wire now."""
-        self._closes_at: float | None = None
+        self.idle_until = math.inf
+        """Loop time after which an idle wire is closed; looked at by the gate's sweep, so that no request costs a
+        timer."""
+        self._loop = asyncio.get_running_loop()
+        self._in_tunnel = False
+        self._closes_at = math.inf
+        """Unix seconds from which on an idle tunnel is closed, because its credential ends soon."""
 
     async def run(self) -> None:
         """The connection has been served and closed."""
@@ -174,6 +181,7 @@ class Session:
         # request meets the very instant of expiry: its pool opens another tunnel, with the renewed credential.
         lifetime = principal.expires_at - principal.issued_at
         self._closes_at = principal.issued_at + lifetime * 0.75
+        self._in_tunnel = True
         while await self._next_head(parser, self._timeouts.tunnel_idle):
             head = parser.head
             if head is None:
@@ -191,13 +199,9 @@ class Session:
         if parser.head is not None:
             return True
         if parser.idle:
-            if self._closes_at is not None:
-                idle_seconds = min(idle_seconds, max(0.0, self._closes_at - time.time()))
-            try:
-                async with asyncio.timeout(idle_seconds):
-                    data = await self._wire.read()
-            except TimeoutError:
-                return False
+            self.idle_until = self._loop.time() + min(idle_seconds, max(0.0, self._closes_at - time.time()))
+            data = await self._wire.read()
+            self.idle_until = math.inf
             if not data:
                 return False
             self.idle = False
@@ -217,9 +221,7 @@ class Session:
 
     async def _refuse_unparsed(self, error: RequestRefused) -> None:
         """What came is no request that could be read: there is no head to answer to."""
-        await self._doorman.endings.reject_unparsed(
-            self._wire, error.code, error.detail, in_tunnel=self._closes_at is not None
-        )
+        await self._doorman.endings.reject_unparsed(self._wire, error.code, error.detail, in_tunnel=self._in_tunnel)
         await linger(self._wire)
 
 

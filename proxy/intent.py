@@ -1,0 +1,72 @@
+"""What leaves and what is written down about it: the egress head and the intent that commits to it."""
+
+from typing import Final
+
+from ledger import commitment
+from proxy.http.emit import Head, emit_head
+from proxy.http.target import format_authority
+from proxy.journey import Journey
+from proxy.records import (
+    Content,
+    agent_content,
+    allow_content,
+    decision_inputs,
+    media_type,
+    operation_content,
+    request_target,
+)
+from rules.call import Call
+from rules.decision import Allowed
+from rules.policy.compile import Connection
+
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+"""RFC 9110 8.6: these say how long their body is even when it is empty."""
+_NONE: Final[frozenset[bytes]] = frozenset()
+
+
+def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
+    """The head as it will leave but for the secret; the agent's own copies of the secret's header are gone.
+
+    Raises `RequestRefused` for headers that origins read differently.
+    """
+    credential, head = journey.credential, journey.exchange.head
+    return emit_head(
+        call.method,
+        call.path,
+        call.query,
+        format_authority(connection.scheme, connection.host, connection.port),
+        head.headers,
+        content_length=len(journey.body) if head.has_body or call.method in _WITH_BODY else None,
+        remove=_NONE if credential is None else frozenset((credential.binding.presentation.header_name,)),
+    )
+
+
+def intent_content(
+    journey: Journey, call: Call, allowed: Allowed, attempt: int, key: bytes, digest: bytes, environment: Content
+) -> Content:
+    """The record `call.intent`. `digest` is SHA-256 over the bytes that will leave, `key` the tenant's commitments'."""
+    credential, cost = journey.credential, journey.cost
+    return {
+        "call": call.id,
+        "attempt": attempt,
+        "agent": agent_content(call.principal),
+        "op": operation_content(call, journey.connection_name, allowed.route),
+        "decision": allow_content(
+            allowed, journey.policy_epoch, commitment(key, call.id, "inputs", decision_inputs(call))
+        ),
+        "req": {
+            "commit": commitment(key, call.id, "req", digest),
+            "len": len(journey.body),
+            "media": media_type(journey.exchange.head.headers),
+        },
+        "fields": {"target": commitment(key, call.id, "target", request_target(call))},
+        "secret": None
+        if credential is None
+        else {
+            "name": credential.binding.secret_name,
+            "version": credential.version,
+            "thumb": credential.secret.thumbprint(),
+        },
+        "cost": None if cost is None else cost.content(),
+        "env": environment,
+    }
