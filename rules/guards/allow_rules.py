@@ -1,8 +1,10 @@
 """An allow rule of the account matches: the only guard that permits, on the claims that the limits ask for."""
 
 from rules.call import Call, Facts
-from rules.guards.verdict import Guard, Permits, Verdict
-from rules.limits.claims import claims_of
+from rules.codes import Code
+from rules.decision import Reason
+from rules.guards.verdict import Denies, Guard, Permits, Verdict
+from rules.limits.claims import claims_of, counts_price
 from rules.policy.templates import normal_segments
 
 
@@ -15,6 +17,9 @@ def _check(call: Call, facts: Facts) -> Verdict:
     matching = account.allow.matching(connection.name, call.method, segments)
     if not matching:
         return None
+    if not counts_price(account, connection):
+        # Loading refuses such a policy. Were one to get here, a cap that counts nothing must not be taken for none.
+        return Denies((Reason(Code.GUARD_FAILED, "A check could not be completed."),))
     return Permits(
         rules=tuple(rule.id for rule in matching),
         route=matching[0].template.text,

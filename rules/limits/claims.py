@@ -43,6 +43,12 @@ def claims_of(account: "Account", connection: "Connection", zone: ZoneInfo, now:
     return standing
 
 
+def counts_price(account: "Account", connection: "Connection") -> bool:
+    """Whether the account's spend limits, if it has any, count what a call on this connection costs."""
+    spends = account.limits.spends
+    return not spends or connection.price_micros == 0 or any(s.currency == connection.currency for s in spends)
+
+
 def standing_claims(
     tenant: str, account: str, rates: tuple["Rate", ...], concurrency: int | None, connection: str
 ) -> tuple[Claim, ...]:

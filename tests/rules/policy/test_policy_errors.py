@@ -259,6 +259,8 @@ def test_an_account_without_an_allow_rule_is_warned_about() -> None:
         ("deny: {connection: tickets, methods: [POST], path: /api/**}", None),
         ('deny: {connection: tickets, path: "/api/{x}"}', None),
         ("deny: {connection: tickets, path: /api/v1/**}", None),
+        ("deny: {connection: tickets, path: /api}", None),
+        ('deny: {connection: "*", path: /api/**}', "denies all of them"),
         ("allow: {connection: tickets, methods: [GET], path: /api/**}", "says the same as"),
     ],
 )
