@@ -103,7 +103,7 @@ class Database:
         """
         with self._lock:
             if self._broken is not None:
-                raise StoreUnavailable(f"the database failed earlier ({self._broken}); restart to recover")
+                raise StoreUnavailable(self._broken)
             connection = self._connection
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -127,14 +127,14 @@ class Database:
     def close(self) -> None:
         """The log is folded into the file and the file released. Idempotent."""
         with self._lock:
-            self._broken = self._broken or "closed"
+            self._broken = self._broken or "the database is closed"
             self._connection.close()
 
     def _failed(self, error: sqlite3.Error) -> None:
         # A failed sync cannot be repeated: the kernel may have marked the pages clean. A full disk is no such failure.
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
-            self._broken = str(error)
+            self._broken = f"the database failed earlier ({error}); restart to recover"
         self._roll_back()
 
     def _roll_back(self) -> None:
@@ -142,7 +142,7 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            self._broken = str(error)
+            self._broken = f"the database failed earlier ({error}); restart to recover"
 
 
 def _create(path: Path) -> None:

@@ -17,7 +17,7 @@ from control.state import RevocationIncomplete, State, StateUnavailable
 from credentials.actor import Actor
 from credentials.revocation import Target, TargetKind
 from credentials.secret import Secret
-from ledger import read_records
+from ledger import Trust, read_records, verify
 
 AGENT = Target(TargetKind.ACCOUNT, "acme", "agent")
 ACME = Target(TargetKind.TENANT, "acme")
@@ -37,6 +37,11 @@ def start(folder: Path, policy_a: Path, policy_b: Path, *arguments: str) -> "sub
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+def assert_verifies(folder: Path) -> None:
+    report = verify(folder / "ledger", Trust.parse((folder / "trust.policy").read_text()))
+    assert (report.exit_code, report.findings) == (0, ())
 
 
 @pytest.fixture
@@ -88,6 +93,7 @@ def test_a_crash_between_storing_and_reporting(
     with State.open(prepared, create=False) as state:
         again = [record for record in read_records(state.ledger.directory, start=len(seen))]  # noqa: C416
         assert {record.type for record in again} <= {"seal", "ledger.start", "ledger.stop"}
+    assert_verifies(prepared)
 
 
 def test_a_crash_while_issuing_leaves_a_record_and_no_token(
@@ -121,6 +127,7 @@ def test_killed_at_random_instants(folder: Path, policies: tuple[Path, Path], an
         reported += [line.split() for line in output.splitlines(keepends=True) if line.endswith("\n")]
         with State.open(folder, create=False) as state:
             check_reported(state, reported)
+        assert_verifies(folder)
     assert reported
 
 
