@@ -201,9 +201,7 @@ class RequestParser:
                 _refuse(Code.MALFORMED_REQUEST, "the request line is not `method target HTTP/1.1`")
             _refuse(Code.PROTOCOL_REFUSED, "these bytes are not HTTP/1.1")
         method, target, major, minor = match.groups()
-        if major is None:
-            _refuse(Code.PROTOCOL_REFUSED, "HTTP/0.9 is not carried")
-        # Python before 3.12 sends its CONNECT over HTTP/1.0, so that much is understood.
+        # No version is HTTP/0.9. Python before 3.12 sends its CONNECT over HTTP/1.0, so that much is understood.
         if (major, minor) != (b"1", b"1") and not (method == b"CONNECT" and (major, minor) == (b"1", b"0")):
             _refuse(Code.PROTOCOL_REFUSED, "the version is not HTTP/1.1")
         if method == b"CONNECT" and not self._connect:

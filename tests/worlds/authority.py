@@ -65,21 +65,28 @@ class Authority:
         not_before: datetime.timedelta = -DAY,
         not_after: datetime.timedelta = 10 * DAY,
         self_signed: bool = False,
+        alternative_names: bool = True,
     ) -> Leaf:
-        """A certificate for DNS names and IP addresses; the times are offsets from now."""
+        """A certificate for DNS names and IP addresses; the times are offsets from now.
+
+        Without `alternative_names` only the first name is in it, as common name.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         signer, issuer = (key, subject) if self_signed else (self._key, self._name)
+        builder = x509.CertificateBuilder()
+        if alternative_names:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+            )
         certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
+            builder.subject_name(subject)
             .issuer_name(issuer)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + not_before)
             .not_valid_after(now + not_after)
-            .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

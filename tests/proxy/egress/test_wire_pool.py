@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -148,13 +149,16 @@ async def refused(pool: Pool, route: Route, kind: type[UpstreamError], code: Cod
     return raised.value
 
 
-@pytest.mark.parametrize("fault", ["expired", "not yet valid", "self-signed", "another name", "unknown authority"])
+@pytest.mark.parametrize(
+    "fault", ["expired", "not yet valid", "self-signed", "another name", "unknown authority", "common name"]
+)
 async def test_a_bad_certificate_gets_no_byte_of_a_request(authority: Authority, fault: str) -> None:
     leaf = {
         "expired": lambda: authority.issue("saas.test", not_before=timedelta(-9), not_after=timedelta(-1)),
         "not yet valid": lambda: authority.issue("saas.test", not_before=timedelta(1)),
         "self-signed": lambda: authority.issue("saas.test", self_signed=True),
         "another name": lambda: authority.issue("evil.test"),
+        "common name": lambda: authority.issue("saas.test", alternative_names=False),
         "unknown authority": lambda: Authority().issue("saas.test"),
     }[fault]()
     async with Origin(leaf) as origin, pool_of() as pool:
@@ -410,6 +414,18 @@ async def test_each_piece_of_a_body_has_its_own_time(authority: Authority) -> No
         assert (await exchange(await pool.acquire(route_to(origin, authority))))[1] == b"xxxxxx"
 
 
+async def test_ipv6_is_dialled_like_ipv4(authority: Authority) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    async with Origin(authority.issue("saas.test", "::1"), host="::1") as origin, pool_of() as pool:
+        route = replace(route_to(origin, authority), dial=None, host="::1", networks=(ip_network("::1/128"),))
+        upstream = await pool.acquire(route)
+        assert await exchange(upstream) == (200, b'{"ok":true}')
+        assert upstream.peer == ("::1", origin.port)
+
+
 # --- idle connections ------------------------------------------------------------------------------------------------
 
 
@@ -568,6 +584,53 @@ async def test_a_closed_pool_opens_nothing(authority: Authority) -> None:
             await opening
         with pytest.raises(UpstreamUnreachable):
             await pool.acquire(route_to(origin, authority))
+
+
+async def test_under_cuts_and_cancellations_every_answer_belongs_to_its_question(authority: Authority) -> None:
+    chance = random.Random(7)
+
+    async def echo(request: Request, peer: Peer) -> None:
+        await asyncio.sleep(chance.choice([0, 0, 0.001, 0.005]))
+        body = f"{request.target} {request.header('x-tenant')}".encode()
+        match chance.randrange(8):
+            case 0:
+                peer.abort()
+            case 1:
+                await peer.send(reply(body))
+                peer.close()
+            case 2:
+                await peer.send(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+                await asyncio.sleep(0.001)
+                await peer.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+            case _:
+                await peer.send(reply(body))
+
+    async with Origin(authority.issue("saas.test"), echo) as origin, pool_of() as pool:
+        base = route_to(origin, authority)
+        right = 0
+
+        async def call(number: int) -> None:
+            nonlocal right
+            tenant = f"tenant-{number % 3}"
+            upstream = await pool.acquire(replace(base, tenant=tenant))
+            try:
+                sent = f"GET /{number} HTTP/1.1\r\nhost: saas.test\r\nx-tenant: {tenant}\r\n\r\n".encode()
+                assert await exchange(upstream, sent) == (200, f"/{number} {tenant}".encode())
+                right += 1
+            finally:
+                pool.release(upstream)
+
+        for start in range(0, 240, 12):
+            tasks = [asyncio.create_task(call(number)) for number in range(start, start + 12)]
+            for task in tasks:
+                if chance.random() < 0.3:
+                    asyncio.get_running_loop().call_later(chance.random() / 100, task.cancel)
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert result is None or isinstance(result, UpstreamBroken | asyncio.CancelledError), result
+        assert right > 60
+        assert pool.open_count == pool.idle_count
+        for connection in origin.connections:
+            assert len({request.header("x-tenant") for request in connection.requests}) <= 1
 
 
 # --- back-pressure ---------------------------------------------------------------------------------------------------

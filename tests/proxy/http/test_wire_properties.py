@@ -16,6 +16,7 @@ from proxy.http.limits import HttpLimits
 from proxy.http.request import RequestParser
 from proxy.http.response import ResponseParser
 from proxy.http.target import check_query, format_authority, normalise_host, normalise_path, parse_host_header
+from rules.codes import Code
 
 SMALL = HttpLimits(
     max_header_bytes=256,
@@ -248,6 +249,59 @@ def test_a_head_above_the_limit_is_refused_before_more_is_held() -> None:
     with pytest.raises(RequestRefused):
         flood()
     assert parser.buffered <= HttpLimits().max_header_bytes + 1000
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x16", b"\r", b"\n", b" ", b"\0", b"GET / HTTP/1.1\n", b"GET / HTTP/1.1\r\nHost: a\n", b"GET /\r\n",
+        b"get / HTTP/1.1\r\n",
+        b"GET /\x80", b"GET /\0", b"TRACE / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nA: \0", b"GET / HTTP/1.1\r\nA: b\rc",
+        b"GET / HTTP/1.0\r\n", b"SSH-2.0-x\r\n", b"GET / HTTP/1.1\r\r", b"GET / HTTP/1.1\rX",
+    ],
+)  # fmt: skip
+def test_what_no_continuation_can_save_is_refused_at_once(start: bytes) -> None:
+    with pytest.raises(RequestRefused):
+        RequestParser().feed(start)
+    parser = RequestParser()
+    for byte in start[:-1]:
+        parser.feed(bytes([byte]))
+    with pytest.raises(RequestRefused):
+        parser.feed(start[-1:])
+
+
+@pytest.mark.parametrize("start", [b"X", b"HTTP/2", b"\x16", b"HTTP/1.1 200 OK\r\nA: " + b"a" * 65536])
+def test_what_cannot_become_a_response_is_refused_at_once(start: bytes) -> None:
+    with pytest.raises(ResponseRefused):
+        ResponseParser("GET").feed(start)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"CONNECT"])
+def test_the_targets_limit_is_exact(method: bytes) -> None:
+    limits = HttpLimits(max_target_bytes=100)
+    host = b"a" * 96 + b":443"
+    target = host if method == b"CONNECT" else b"/" + b"a" * 99
+    RequestParser(limits, connect=True).feed(method + b" " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    with pytest.raises(RequestRefused) as refused:
+        RequestParser(limits, connect=True).feed(method + b" a" + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert refused.value.code is Code.HEADERS_TOO_LARGE
+
+
+def test_the_bodys_limit_is_exact() -> None:
+    limits = HttpLimits(max_body_bytes=10)
+    chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    counted = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    RequestParser(limits).feed(chunked + b"a\r\n0123456789\r\n0\r\n\r\n")
+    RequestParser(limits).feed(counted % 10)
+    for over in (chunked + b"b\r\n", chunked + b"5\r\n01234\r\n6\r\n", counted % 11):
+        parser = RequestParser(limits)
+        with pytest.raises(RequestRefused) as refused:
+            parser.feed(over)
+        assert refused.value.code is Code.BODY_TOO_LARGE
+        assert parser.head is not None, "the caller can say whose request it was"
+    unbounded = RequestParser(HttpLimits(max_body_bytes=None))
+    unbounded.feed(counted % (1 << 40))
+    assert unbounded.head is not None
 
 
 def test_the_next_request_is_read_only_when_asked_for() -> None:
