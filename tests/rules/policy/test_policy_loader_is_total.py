@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.policy.compile import PolicySet, compile_policy
@@ -31,19 +31,16 @@ def load(raw: bytes) -> None:
         assert len(str(found).splitlines()) == 1, "an error is one line, whatever the file holds"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes(raw: bytes) -> None:
     load(raw)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="abxe: \n-[]{},&*!|>%@`'\"#?\\\t~0\x85\u2028U", max_size=60))
 def test_text_of_yaml_characters(text: str) -> None:
     load(text.encode())
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(VALID)), st.integers(0, 12), st.binary(max_size=12) | st.text(max_size=6).map(str.encode))
 def test_a_valid_policy_with_something_cut_out_and_put_in(start: int, length: int, inserted: bytes) -> None:
     load(VALID[:start] + inserted + VALID[start + length :])
@@ -94,7 +91,6 @@ trees = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), trees, max_size=6))
 def test_any_shape_under_any_known_key(sections: dict[str, str]) -> None:
     written = {"exeat": "1", "tenant": "acme", **sections}
