@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import click
 
 from control.cli.invocation import Exit, Trouble
+from control.operations import OperationError, Refused, WrongUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,9 @@ def run_command(arguments: list[str]) -> int:
     except Trouble as trouble:
         _tell(arguments, trouble.message, trouble.cure)
         return trouble.code
+    except OperationError as error:
+        _tell(arguments, str(error), error.cure)
+        return _code_of(error)
     except click.UsageError as error:
         if "--json" in arguments:
             _tell(arguments, error.format_message(), "See --help.")
@@ -110,6 +114,12 @@ def run_command(arguments: list[str]) -> int:
         )
         return Exit.COULD_NOT
     return outcome if isinstance(outcome, int) else Exit.YES
+
+
+def _code_of(error: OperationError) -> Exit:
+    if isinstance(error, Refused):
+        return Exit.NO
+    return Exit.WRONG_USE if isinstance(error, WrongUse) else Exit.COULD_NOT
 
 
 def _tell(arguments: list[str], message: str, cure: str) -> None:

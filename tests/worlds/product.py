@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,7 +81,8 @@ class Product:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"exeat up ended with {self.process.returncode}\n{self.log.read_text()}")
-            if (self.state / "operators.sock").exists() and self.cli("status", "--json").code == 0:
+            with contextlib.suppress(OSError):
+                self.status()
                 return self
             time.sleep(0.05)
         raise AssertionError(f"exeat up did not answer in {START_SECONDS} s\n{self.log.read_text()}")
@@ -136,7 +138,18 @@ class Product:
         return settings
 
     def status(self) -> Any:
-        return self.cli("status", "--json").ok().json
+        """What `exeat status --json` says, asked on the operators' socket: faster than a process."""
+        with socket.socket(socket.AF_UNIX) as operators:
+            operators.settimeout(START_SECONDS)
+            operators.connect(str(self.state / "operators.sock"))
+            operators.sendall(b"GET /status HTTP/1.1\r\nHost: operators\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while data := operators.recv(65536):
+                answer += data
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise ConnectionError(head.decode())
+        return json.loads(body)
 
     def door(self) -> tuple[str, int]:
         """Where agents connect."""
