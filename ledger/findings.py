@@ -56,6 +56,7 @@ KINDS: Final[dict[str, Kind]] = {
     "record_malformed": Kind(_T, (22,), "a record is not canonical or not of the schema"),
     "record_order": Kind(_T, (2, 3, 4, 14), "records are missing, repeated, inserted or out of order"),
     "recovery_abused": Kind(_T, (27,), "a recovery does not account for what it dropped"),
+    "recovery_unfinished": Kind(_I, (27,), "left by an interrupted write or recovery: open the log, then verify"),
     "run_unpaired": Kind(_T, (23,), "starts, stops and recoveries do not pair"),
     "seal_gap": Kind(_I, (23,), "a running log went unsealed for longer than it may"),
     "seal_mismatch": Kind(_T, (25, 26), "a seal does not describe the log at its place"),

@@ -56,13 +56,20 @@ def create_key(path: Path, name: str) -> Signer:
     """A new key in a new file, durable. Raises FileExistsError when the file is there."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    # Under another name first: a key file is either whole or not there, also after a kill.
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
         os.write(descriptor, pem)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    try:
+        os.link(temporary, path)
+    finally:
+        temporary.unlink()
     sync_directory(path.parent)
     return Signer(name, key)
 

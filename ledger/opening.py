@@ -147,7 +147,7 @@ def _open_locked(
     except ValueError as error:
         raise LedgerRefused(f"{DESCRIPTION}: {error}") from None
     hot = load_key(keys / HOT_FILE, description.origin)
-    for leftover in (SEGMENTS, CHECKPOINTS, "."):
+    for leftover in (SEGMENTS, CHECKPOINTS, QUARANTINE):
         for path in (directory / leftover).glob("*.tmp"):
             path.unlink()
     for name in (CHECKPOINTS, QUARANTINE):
@@ -295,7 +295,8 @@ def _set_aside(directory: Path, scanned: Scanned, files: Files) -> list[tuple[in
     last = scanned.state.size - 1
     tail = scanned.tail
     if tail is not None:
-        files.replace(directory / QUARANTINE / torn_name(last, tail.first, tail.offset, tail.data), tail.data)
+        if tail.data:
+            files.replace(directory / QUARANTINE / torn_name(last, tail.first, tail.offset, tail.data), tail.data)
         if tail.offset == 0:
             files.remove(tail.path)
         else:

@@ -13,6 +13,7 @@ Then over the whole: notes, the kept checkpoint, uniqueness, files that do not b
 The first contradiction in (1) to (3) ends the reading, for nothing behind it can be judged; others are collected.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from hashlib import sha256
@@ -39,6 +40,14 @@ from ledger.uniqueness import Seen, hash_of
 
 MAX_FINDINGS: Final = 1000
 """Collected ones; a log with more is not better described by more."""
+
+
+_WRITTEN_ASIDE: Final = {
+    SEGMENTS: re.compile(r"[0-9]{20}\.seg\.tmp").fullmatch,
+    CHECKPOINTS: re.compile(r"[0-9]{20}\.note\.tmp").fullmatch,
+    QUARANTINE: re.compile(r"[0-9a-f-]+\.torn\.tmp").fullmatch,
+}
+"""Names under which files are written before they are renamed; opening removes what a crash left of them."""
 
 
 class WrongUse(ValueError):
@@ -127,6 +136,8 @@ class _Verification:
                 self.note_sizes[int(stem)] = name
             elif folder == QUARANTINE and base.endswith(".torn"):
                 self.quarantine.add(base)
+            elif folder in _WRITTEN_ASIDE and _WRITTEN_ASIDE[folder](base):
+                self.find("recovery_unfinished", name, "a file that was never put in its place")
             elif name == BALLAST:
                 with self.source.map(name) as data:
                     if data[:] != bytes(len(data)):
@@ -340,9 +351,14 @@ class _Verification:
             self.find("recovery_abused", where, f"holds committed records {committed.first} to {committed.last}")
 
     def _quarantine_files(self) -> None:
+        if self._tampered():
+            return
         for base in sorted(self.quarantine - self.recover_names):
-            if not self.findings:
-                self.find("file_unexpected", f"{QUARANTINE}/{base}", "no recovery names it")
+            where = f"{QUARANTINE}/{base}"
+            if base.startswith(f"{self.state.size - 1:020d}-"):
+                self.find("recovery_unfinished", where, "set aside, but not recorded yet")
+            else:
+                self.find("file_unexpected", where, "no recovery names it")
 
     # --- (5) checkpoints ---
 
@@ -361,11 +377,14 @@ class _Verification:
 
     def _notes(self) -> None:
         """Classes 5, 8, 9, 11: every note on disk, and none missing."""
+        broken = self._tampered()
         for size, name in sorted(self.note_sizes.items()):
+            if broken and size > self.state.size:
+                continue  # of records that could not be judged
             checkpoint = self._note(size, name)
             if checkpoint is not None and self._agrees(checkpoint, name):
                 self.tally.checkpoint = checkpoint
-        if any(finding.kind.weight is Weight.TAMPERED for finding in self.findings):
+        if self._tampered():
             return
         missing = sorted(self.kept - self.note_sizes.keys())
         if missing:
@@ -376,6 +395,9 @@ class _Verification:
             self.find(
                 "checkpoint_missing", CHECKPOINTS, f"none of {self.quoted} records or more, though one was signed"
             )
+
+    def _tampered(self) -> bool:
+        return any(finding.kind.weight is Weight.TAMPERED for finding in self.findings)
 
     def _note(self, size: int, name: str) -> Checkpoint | None:
         note = self.source.read(name)
@@ -400,7 +422,7 @@ class _Verification:
 
     def _agrees(self, checkpoint: Checkpoint, where: str) -> bool:
         if checkpoint.size > self.state.size:
-            if not any(finding.kind.weight is Weight.TAMPERED for finding in self.findings):
+            if not self._tampered():
                 lost = f"covers {checkpoint.size} records, {self.state.size} are there"
                 self.find("tail_truncated", where, lost)
             return False

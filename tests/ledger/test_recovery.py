@@ -1,6 +1,7 @@
 """Opening after anything: what was acknowledged is there, what was torn is set aside, what is wrong is refused."""
 
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,22 @@ def test_a_torn_end_of_a_new_segment_removes_the_segment(crashed, limits, tmp_pa
     assert report.findings == ()
     assert report.recoveries[-1]["offset"] == 0
     assert report.recoveries[-1]["bytes"] == 50
+
+
+def test_what_a_killed_recovery_left_is_incomplete_not_tampered_and_gone_after_the_next(crashed, limits):
+    """Files written aside and never renamed; bytes set aside and not recorded yet."""
+    last = len(list(read_records(crashed.origin))) - 1
+    name = crashed.segment.name
+    (crashed.origin / "segments" / f"{name}.tmp").write_bytes(b"half")
+    (crashed.origin / "checkpoints" / f"{9:020d}.note.tmp").write_bytes(b"")
+    torn = crashed.origin / "quarantine" / f"{last:020d}-{0:020d}-99-{sha256(b'torn').hexdigest()[:16]}.torn"
+    torn.write_bytes(b"torn")
+    torn.with_name(torn.name + ".tmp").write_bytes(b"to")
+    report = verify(crashed.origin, crashed.trust)
+    assert {finding.name for finding in report.findings} == {"recovery_unfinished"}
+    assert report.exit_code == 4
+    crashed.open(limits).close()
+    assert crashed.names() == []
 
 
 def test_another_hot_key_is_refused(crashed, limits, tmp_path):
