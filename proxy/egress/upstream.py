@@ -97,21 +97,26 @@ class Upstream(asyncio.BufferedProtocol):
             if self._writable is None:
                 self._writable = self._loop.create_future()
             # As a reader waits, so does a writer: an origin that takes nothing for that long is gone.
-            self._arm(self._limits.body_timeout_seconds)
+            self._arm(self._loop.time() + self._limits.body_timeout_seconds)
             await asyncio.shield(self._writable)
         if self._error is not None:
             raise self._error
 
     async def next_head(self) -> ResponseHead:
-        """The final response's head. Raises UpstreamTimeout or UpstreamBroken."""
+        """The final response's head. Raises UpstreamTimeout or UpstreamBroken.
+
+        The time is for the whole head: an origin that sends it byte by byte has no more of it than a silent one.
+        """
         parser = self._exchange()
+        deadline = self._loop.time() + self._limits.head_timeout_seconds
         while parser.head is None:
-            await self._wait(self._limits.head_timeout_seconds)
+            await self._wait(deadline)
         return parser.head
 
     async def next_body(self) -> bytes:
         """The next piece of the body, b"" at its end. Raises UpstreamTimeout or UpstreamBroken."""
         parser = self._exchange()
+        deadline = self._loop.time() + self._limits.body_timeout_seconds
         while True:
             piece = parser.take_body()
             if piece:
@@ -121,7 +126,7 @@ class Upstream(asyncio.BufferedProtocol):
                 return piece
             if parser.complete:
                 return b""
-            await self._wait(self._limits.body_timeout_seconds)
+            await self._wait(deadline)
 
     @property
     def response_complete(self) -> bool:
@@ -184,25 +189,25 @@ class Upstream(asyncio.BufferedProtocol):
             raise RuntimeError("no exchange has begun")
         return self._parser
 
-    async def _wait(self, timeout_seconds: float) -> None:
+    async def _wait(self, deadline: float) -> None:
         """Return after the next thing has happened. Raises the connection's error."""
         if self._error is not None:
             raise self._error
-        self._arm(timeout_seconds)
+        self._arm(deadline)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
 
-    def _arm(self, timeout_seconds: float) -> None:
+    def _arm(self, deadline: float) -> None:
         # One lazy timer a connection: most waits end long before it, so it is moved when it fires and not at every
         # wait.
-        self._deadline = self._loop.time() + timeout_seconds
-        if self._watch is None or self._watch.when() > self._deadline:
+        self._deadline = deadline
+        if self._watch is None or self._watch.when() > deadline:
             if self._watch is not None:
                 self._watch.cancel()
-            self._watch = self._loop.call_at(self._deadline, self._on_watch)
+            self._watch = self._loop.call_at(deadline, self._on_watch)
 
     def _on_watch(self) -> None:
         self._watch = None

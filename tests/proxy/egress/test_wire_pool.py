@@ -406,6 +406,16 @@ async def test_slow_origins_time_out(authority: Authority) -> None:
             await asyncio.wait_for(origin.connections[0].closed.wait(), 5)
 
 
+@pytest.mark.parametrize("start", [b"", OK + b"Transfer-Encoding: chunked\r\n\r\n1;"], ids=["head", "chunk extension"])
+async def test_an_origin_that_trickles_without_getting_anywhere_times_out(authority: Authority, start: bytes) -> None:
+    steps: list[bytes | float] = [start or OK + b"X: "]
+    for _ in range(20):
+        steps += [0.1, b"x"]
+    async with Origin(authority.issue("saas.test"), answers(*steps)) as origin, pool_of(limits=QUICK) as pool:
+        with pytest.raises(UpstreamTimeout):
+            await exchange(await pool.acquire(route_to(origin, authority)))
+
+
 async def test_each_piece_of_a_body_has_its_own_time(authority: Authority) -> None:
     steps: list[bytes | float] = [OK + b"Content-Length: 6\r\n\r\n"]
     for _ in range(6):
