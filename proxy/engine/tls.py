@@ -101,7 +101,13 @@ class AgentTls:
 
     def feed(self, data: bytes) -> None:
         """Handles bytes from the socket. Raises `HandshakeRefused` or `SSL.Error`; the caller must abort."""
-        self._drive(events.DataReceived(self._client, data))
+        if self._client.timestamp_tls_setup is None:
+            self._drive(events.DataReceived(self._client, data))
+            return
+        # Established: what the layer's dispatch would call in the end, without an event and two generators for each.
+        for command in self._layer.receive_data(data):
+            if isinstance(command, commands.SendData):
+                self._send(command.data)
 
     def encrypt(self, data: bytes) -> None:
         """Sends application data. Raises `SSL.Error`; the caller must abort."""
