@@ -50,6 +50,9 @@ def test_order_is_host_then_the_agents_fields_then_framing_then_the_secret() -> 
         b"X-Forwarded-Whatever: x", b"Via: 1.1 x", b"X-Real-IP: 1.2.3.4", b"True-Client-IP: 1.2.3.4",
         b"CF-Connecting-IP: 1.2.3.4", b"X-Host: evil", b"Max-Forwards: 0", b"Exeat-Call: c_forged", b"Alt-Used: evil",
         b"X-Client-IP: 1.1.1.1",
+        b"Client-IP: 1.1.1.1", b"Fastly-Client-IP: 1.1.1.1", b"X-Cluster-Client-IP: 1.1.1.1",
+        b"X-Originating-IP: 1.1.1.1",
+        b"X-Remote-IP: 1.1.1.1", b"X-Remote-Addr: 1.1.1.1", b"Close: x",
     ],
 )  # fmt: skip
 def test_fields_between_agent_and_proxy_end_here(field: bytes) -> None:
@@ -65,7 +68,8 @@ def test_a_field_that_connection_lists_ends_here() -> None:
 @pytest.mark.parametrize(
     "listed",
     [b"Authorization", b"host", b"Content-Length", b"transfer-encoding", b"Cookie", b"X-Api-Key", b"content-type",
-     b"x_api_key", b"Idempotency-Key", b"close, AUTHORIZATION", b"Accept"],
+     b"x_api_key", b"Idempotency-Key", b"close, AUTHORIZATION", b"Accept",
+     b"Prefer", b"If-Match", b"Expect", b"Range"],
 )  # fmt: skip
 def test_connection_may_not_list_what_the_origin_must_see(listed: bytes) -> None:
     with pytest.raises(RequestRefused) as refused:
