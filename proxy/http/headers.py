@@ -152,8 +152,17 @@ def is_security_relevant(name: bytes) -> bool:
     )
 
 
-@lru_cache(maxsize=256)
 def connection_options(value: bytes) -> frozenset[bytes] | None:
-    """The lower-case options of one Connection field; None where it is no list of tokens (RFC 9110 section 7.6.1)."""
+    """The lower-case options of one Connection field; None where it is no list of tokens (RFC 9110 section 7.6.1), or
+    longer than any honest one."""
+    return _options(value) if len(value) <= _MAX_CONNECTION_BYTES else None
+
+
+_MAX_CONNECTION_BYTES: Final = 512
+"""Few values are ever seen, so they are remembered; the bound keeps an agent from filling the memory."""
+
+
+@lru_cache(maxsize=256)
+def _options(value: bytes) -> frozenset[bytes] | None:
     options = [option for part in value.lower().split(b",") if (option := part.strip(b" \t"))]
     return frozenset(options) if all(map(TOKEN.fullmatch, options)) else None
