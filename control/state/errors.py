@@ -34,6 +34,10 @@ class StateUnavailable(StateError):
     """The change could not be made durable or recorded; it is not in force. Report it and look at disk and ledger."""
 
 
+class RecordImpossible(StateUnavailable):
+    """The ledger's format does not admit the record: a defect of this program. Report it."""
+
+
 class RevocationIncomplete(StateUnavailable):
     """The revocation IS in force in this process, but is not stored or not recorded. Tell the operator both."""
 

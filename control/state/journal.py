@@ -13,9 +13,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from control.state.errors import StateUnavailable
+from control.state.errors import RecordImpossible, StateUnavailable
 from control.stores.sqlite import Database, StoreUnavailable
-from ledger import Ledger, LedgerError, Receipt
+from ledger import Ledger, LedgerError, Receipt, RecordRefused
 
 logger = logging.getLogger("exeat.state")
 
@@ -76,6 +76,8 @@ class Journal:
         try:
             future: Future[Receipt] = self._ledger.submit(type_, tenant, content)
             return future.result(LEDGER_SECONDS)
+        except RecordRefused as error:
+            raise RecordImpossible(f"{type_} cannot be recorded: {error}") from error
         except LedgerError as error:
             raise StateUnavailable(f"{type_} could not be recorded: {error}") from error
         except TimeoutError as error:

@@ -1,20 +1,27 @@
 """Policies: applied whole, or not at all."""
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from control.state.clock import Clock, at, text
-from control.state.errors import StateUnavailable
+from control.state.errors import StateRefused, StateUnavailable
 from control.state.journal import Entry, Journal
 from control.stores.sqlite import Database, StoreUnavailable
 from credentials.actor import SYSTEM, Actor
 from ledger import Receipt
-from rules.policy.compile import PolicySet, compile_policy
+from rules.policy.compile import PolicySet, canonical_json, compile_policy
 from rules.policy.load import load_policy
 from rules.policy.source import PolicyInvalid, PolicySource, PolicyWarning
+
+MAX_DECLARED_CHARS: Final = 128
+MAX_FILES_RECORDED: Final = 256
+MAX_FILES_BYTES: Final = 40_000
+"""A record has at most 60 KiB; the rest of an activation is far below 20."""
 
 type NewTenants = Callable[[sqlite3.Connection, tuple[str, ...]], None]
 """What has to exist for a tenant before its first call; called in the transaction of the activation."""
@@ -77,14 +84,16 @@ class Policies:
 
         Raises `PolicyInvalid` (recorded) or `StateUnavailable`; the last good one is active then.
         """
+        _check_declared(declared)
         source = self._read(source, actor, declared)
         policy = compile_policy(source)
         previous = self.active.digest
+        files = [{"name": file.name, "digest": file.digest} for file in source.files]
         content: dict[str, object] = {
             "policy": policy.digest,
             "previous": previous,
             "actor": actor.as_record(),
-            "files": [{"name": file.name, "digest": file.digest} for file in source.files],
+            "files": recorded_files(files),
             **declared,
         }
         now = text(at(self._clock()))
@@ -95,8 +104,8 @@ class Policies:
                     (policy.digest, policy.bundle, now),
                 )
                 activation = connection.execute(
-                    "INSERT INTO activations (digest, previous, at, actor) VALUES (?, ?, ?, ?)",
-                    (policy.digest, previous, now, json.dumps(actor.as_record())),
+                    "INSERT INTO activations (digest, previous, at, actor, files) VALUES (?, ?, ?, ?, ?)",
+                    (policy.digest, previous, now, json.dumps(actor.as_record()), json.dumps(files)),
                 ).lastrowid
                 new_tenants(connection, tuple(policy.tenants))
                 entry = self._journal.put(connection, "policy.activate", "-", content)
@@ -131,7 +140,7 @@ class Policies:
             return False
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO activations (digest, previous, at, actor, seq) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO activations (digest, previous, at, actor, files, seq) VALUES (?, ?, ?, ?, '[]', ?)",
                 (digest, self.active.digest, text(at(self._clock())), json.dumps(SYSTEM.as_record()), seq),
             )
         self.load()
@@ -159,3 +168,22 @@ class Policies:
                 f"{cause.message}; the last policy stays active, but the new one is stored and will be active after a "
                 f"restart, for it could not be removed either: {error}"
             ) from cause
+
+
+def recorded_files(files: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The files as a record names them: each, or for very many one entry with the digest of their whole list.
+
+    The digest is SHA-256 over the list as canonical JSON (RFC 8785); the list itself is kept in the database.
+    """
+    if len(files) <= MAX_FILES_RECORDED and len(canonical_json(files)) <= MAX_FILES_BYTES:
+        return files
+    digest = hashlib.sha256(canonical_json(files)).hexdigest()
+    return [{"name": f"{len(files)} files", "digest": f"sha256:{digest}"}]
+
+
+def _check_declared(declared: dict[str, str]) -> None:
+    for name, value in declared.items():
+        if not 1 <= len(value) <= MAX_DECLARED_CHARS or not value.isprintable():
+            raise StateRefused(
+                "declared_invalid", f"{name} is one printable line of 1 to {MAX_DECLARED_CHARS} characters"
+            )

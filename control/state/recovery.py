@@ -14,7 +14,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from control.state.errors import StateInvalid
+from control.state.errors import RecordImpossible, StateInvalid
 from control.state.journal import Entry, Journal
 from control.state.policies import Policies
 from control.state.revocations import Order, StopOrders
@@ -103,11 +103,22 @@ class Recovery:
                 self._contradict(entry)
         else:
             if seq is None:
-                seq = self.journal.submit(entry.type, entry.tenant, entry.content).seq
-                logger.warning("%s of an interrupted change: recorded as %d", entry.type, seq)
-            if entry.type == "policy.activate":
+                seq = self._record(entry)
+            if entry.type == "policy.activate" and seq is not None:
                 self._activated = (str(entry.content["policy"]), seq)
         self.journal.forget(entry)
+
+    def _record(self, entry: Entry) -> int | None:
+        try:
+            seq = self.journal.submit(entry.type, entry.tenant, entry.content).seq
+        except RecordImpossible as error:
+            # Refused for its form, it would be refused at every start, and nothing could be opened any more.
+            logger.error("%s", error)
+            content = {"act": "journal.drop", "actor": SYSTEM.as_record(), "detail": {"type": entry.type}}
+            self.journal.submit("operator.act", "-", content)
+            return None
+        logger.warning("%s of an interrupted change: recorded as %d", entry.type, seq)
+        return seq
 
     def _contradict(self, entry: Entry) -> None:
         """(3) The operator was told that this did not happen, and the ledger says that it did: a record ends it."""

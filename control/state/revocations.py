@@ -127,7 +127,7 @@ class StopOrders:
         try:
             self.store()
             entry = self._entries.pop(order.epoch)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, sqlite3.IntegrityError) as error:
             cause = str(error)
         try:
             # What cannot be stored is recorded all the same: recovery stores it from there.

@@ -22,7 +22,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE policies (digest TEXT PRIMARY KEY, bundle BLOB NOT NULL, stored_at TEXT NOT NULL)",
         """CREATE TABLE activations (
             id INTEGER PRIMARY KEY, digest TEXT NOT NULL REFERENCES policies (digest), previous TEXT, at TEXT NOT NULL,
-            actor TEXT NOT NULL, seq INTEGER)""",
+            actor TEXT NOT NULL, files TEXT NOT NULL, seq INTEGER)""",
         """CREATE TABLE secrets (
             tenant TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, sealed BLOB, thumb TEXT NOT NULL,
             at TEXT NOT NULL, actor TEXT NOT NULL, PRIMARY KEY (tenant, name, version))""",
@@ -99,7 +99,8 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All statements inside are durable when the block ends, or none of them happened.
 
-        Raises `StoreUnavailable` when they could not be made so. Never wait for anything inside the block.
+        Raises `StoreUnavailable` when they could not be made so, `sqlite3.IntegrityError` for a row that contradicts
+        another (a defect of the caller). Never wait for anything inside the block.
         """
         with self._lock:
             if self._broken is not None:
@@ -109,7 +110,10 @@ class Database:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
+            except sqlite3.IntegrityError:
+                self._roll_back()
+                raise
+            except sqlite3.Error as error:
                 self._failed(error)
                 raise StoreUnavailable(str(error)) from error
             except BaseException:
@@ -121,7 +125,7 @@ class Database:
         with self._lock:
             try:
                 return self._connection.execute(statement, values).fetchall()
-            except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
+            except sqlite3.Error as error:
                 raise StoreUnavailable(str(error)) from error
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """What operators do: in force, stored and recorded, or none of it; over a restart as before it."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret
 from credentials.tokens import CredentialRejected, IssuedToken
 from ledger import read_records
+from rules.policy.compile import canonical_json
 from rules.policy.source import PolicyInvalid
 
 AGENT = Target(TargetKind.ACCOUNT, "acme", "agent")
@@ -75,6 +78,30 @@ class TestPolicy:
         (rejected,) = records(state, "policy.reject")
         assert rejected["errors"] == len(invalid.value.errors)
         assert len(records(state, "policy.activate")) == 1
+
+    def test_a_thousand_files_are_recorded_by_one_digest(self, state: State, tmp_path: Path, ana: Actor) -> None:
+        folder = tmp_path / "many"
+        folder.mkdir()
+        for number in range(300):
+            (folder / f"{number:04}.yaml").write_text(
+                f"exeat: 1\ntenant: t{number}\nconnections: {{c: {{host: h{number}.example}}}}\naccounts: {{}}\n"
+            )
+        state.apply_policy(folder, ana)
+        (record,) = records(state, "policy.activate")
+        (entry,) = record["files"]
+        ((stored,),) = state._database.query("SELECT files FROM activations")
+        files = json.loads(stored)
+        assert entry["name"] == "300 files"
+        assert entry["digest"] == f"sha256:{hashlib.sha256(canonical_json(files)).hexdigest()}"
+        assert [file["name"] for file in files] == [f"{number:04}.yaml" for number in range(300)]
+
+    @pytest.mark.parametrize("commit", ["", "a\nb", "x" * 129, "\u202e"])
+    def test_a_declaration_that_no_record_can_hold(
+        self, state: State, policy_file: Callable[..., Path], ana: Actor, commit: str
+    ) -> None:
+        with pytest.raises(StateRefused, match="commit"):
+            state.apply_policy(policy_file(), ana, commit=commit)
+        assert state.policy is None
 
     def test_each_of_its_tenants_has_a_commitment_key_of_its_own_that_stays(
         self, folder: Path, policy_file: Callable[..., Path], ana: Actor

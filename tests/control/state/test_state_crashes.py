@@ -108,14 +108,16 @@ def test_a_crash_while_issuing_leaves_a_record_and_no_token(
         assert len(records(state, "token.issue")) == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_at_random_instants(folder: Path, policies: tuple[Path, Path], ana: Actor, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "kills"), [(1, 4), pytest.param(2, 200, marks=pytest.mark.campaign)])
+def test_killed_at_random_instants(
+    folder: Path, policies: tuple[Path, Path], ana: Actor, seed: int, kills: int
+) -> None:
     """Whatever was reported before the kill is in force after it, and recorded under the number that was reported."""
     instants = random.Random(seed)
     with State.open(folder, create=True) as state:
         state.apply_policy(policies[0], ana)
     reported: list[list[str]] = []
-    for _ in range(4):
+    for _ in range(kills):
         child = start(folder, *policies, "loop")
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
@@ -155,6 +157,19 @@ def check_reported(state: State, reported: list[list[str]]) -> None:
     activations = records(state, "policy.activate")
     assert state.policy is not None
     assert (activations[-1]["policy"], activations[-1]["seq"]) == (state.policy.digest, state.policy_epoch)
+
+
+def test_an_entry_that_no_ledger_admits_does_not_lock_the_state_for_ever(prepared: Path) -> None:
+    with State.open(prepared, create=False) as state, state._database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO pending_records (after_size, type, tenant, content) VALUES (0, 'secret.set', 'acme', '{}')"
+        )
+        connection.execute("UPDATE pending_records SET content = ?", ('{"name":1}',))
+    with State.open(prepared, create=False) as state:
+        (record,) = records(state, "operator.act")
+        assert record["act"] == "journal.drop"
+        assert record["detail"] == {"type": "secret.set"}
+    assert_verifies(prepared)
 
 
 class TestLedgerThatStopped:
