@@ -109,7 +109,7 @@ class Session:
 
     async def _connect(self, exchange: Exchange) -> Tunnel | None:
         """The tunnel that was asked for and is established; None after it was refused and answered."""
-        wire, endings, world = self._wire, self._doorman.endings, self._doorman.world
+        wire, endings = self._wire, self._doorman.endings
         head = exchange.head
         try:
             host, port = parse_connect_target(head.target)
@@ -118,7 +118,7 @@ class Session:
             if head.has_body:
                 raise RequestRefused(Code.MALFORMED_REQUEST, "CONNECT carries no body")
             token = proxy_token(head.headers)
-            principal = world.identifier.identify(token, world.revocations, time.time())
+            principal = self._recognise(token)
             self._check_stranger(principal, host, port)
         except RequestRefused as error:
             await endings.reject(exchange, error.code, error.detail, wire.peer, close=True)
@@ -132,6 +132,19 @@ class Session:
             raise WireClosed from error
         wire.write(_ESTABLISHED)
         return Tunnel(host, port, token, principal)
+
+    def _recognise(self, token: str) -> Principal:
+        """Whom the token names. A signature that verifies is enough for the tunnel, not for a call.
+
+        An expired or revoked credential still says who is there, and its holder's program shall read why it is
+        refused: inside, where every request is identified anew and answered 401.
+        """
+        try:
+            return self._doorman.world.identifier.identify(token, self._doorman.world.revocations, time.time())
+        except CredentialRejected as error:
+            if error.principal is None:
+                raise
+            return error.principal
 
     async def _challenge(self, exchange: Exchange) -> None:
         """RFC 9110 11.7.1: many clients send their credential only when asked. Counted, not denied."""
@@ -180,7 +193,8 @@ class Session:
         # Past half its credential's life an idle tunnel is closed well before the credential dies, so that no agent's
         # request meets the very instant of expiry: its pool opens another tunnel, with the renewed credential.
         lifetime = principal.expires_at - principal.issued_at
-        self._closes_at = principal.issued_at + lifetime * 0.75
+        if time.time() < principal.expires_at:
+            self._closes_at = principal.issued_at + lifetime * 0.75
         self._in_tunnel = True
         while await self._next_head(parser, self._timeouts.tunnel_idle):
             head = parser.head

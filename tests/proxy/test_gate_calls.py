@@ -123,6 +123,25 @@ async def test_a_connect_without_a_credential_is_a_challenge_on_a_wire_that_stay
         assert await here.gate.records("call.rejected") == []
 
 
+@pytest.mark.parametrize("how", ["expired", "revoked"])
+async def test_a_dead_credential_is_refused_readably_inside_a_new_tunnel(tmp_path: Path, how: str) -> None:
+    """SDKs hide a refused CONNECT and retry it; the holder of a dead credential shall read that it is dead."""
+    async with town(tmp_path) as here:
+        world = here.gate.world
+        token = world.token(ttl=1)
+        if how == "expired":
+            await asyncio.sleep(1.1)
+        else:
+            target = Target(TargetKind.TENANT, "acme")
+            world.revocations = world.revocations.revoke(target, datetime.now(UTC), "test", Actor("uid", "1", "ana"))
+        async with here.agent(token) as agent:
+            answer = await agent.request("GET", "/things/1")
+        assert (answer.status, answer.code) == (401, f"credential_{how}")
+        assert here.origin.connections == []
+        (record,) = await here.gate.records("call.rejected")
+        assert (record.tenant, record.body["agent"]["id"]) == ("acme", "agent")
+
+
 async def test_an_expired_credential_is_refused_inside_a_standing_tunnel(tmp_path: Path) -> None:
     async with town(tmp_path) as here:
         token = here.gate.world.token(ttl=2)
