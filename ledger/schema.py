@@ -22,6 +22,7 @@ from ledger.checks import (
     one_of,
     pattern,
     positive,
+    remembered,
     status,
     text,
 )
@@ -58,18 +59,20 @@ _origin = pattern(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
 
 _actor = Object({"kind": one_of("uid", "system"), "id": text(64, 1), "name": _short})
 
-_agent = Object(
-    {
-        "id": _name,
-        "workflow": _name,
-        "run": _name,
-        "credential": _name,
-        "auth": text(64, 1),
-        "jkt": _short,
-        "delegation": list_of(_name, 32),
-        "subject": _commit,
-    },
-    optional=("jkt", "delegation", "subject"),
+_agent = remembered(
+    Object(
+        {
+            "id": _name,
+            "workflow": _name,
+            "run": _name,
+            "credential": _name,
+            "auth": text(64, 1),
+            "jkt": _short,
+            "delegation": list_of(_name, 32),
+            "subject": _commit,
+        },
+        optional=("jkt", "delegation", "subject"),
+    )
 )
 
 _OP: Final[dict[str, Check]] = {
@@ -83,7 +86,7 @@ _OP: Final[dict[str, Check]] = {
     "effect": one_of("read", "write", "delete", "unknown"),
     "irreversible": boolean,
 }
-_op = Object(_OP, optional=("irreversible",))
+_op = remembered(Object(_OP, optional=("irreversible",)))
 _op_known = Object(_OP, optional=tuple(_OP))
 
 _decision = Object(
@@ -103,7 +106,7 @@ _request_seen = Object(
     {"commit": _commit, "digest": _digest, "len": natural, "media": none_or(_name)}, optional=("commit", "digest")
 )
 _response = Object({"commit": _commit, "len": natural, "media": none_or(_name)}, optional=("commit",))
-_secret = Object({"name": _name, "version": positive, "thumb": _short})
+_secret = remembered(Object({"name": _name, "version": positive, "thumb": _short}))
 _cost = Object(
     {
         "micro": natural,
@@ -114,7 +117,7 @@ _cost = Object(
     },
     optional=("price_book", "units"),
 )
-_env = Object({"proxy": _short, "config": _short, "worker": _short, "unsafe": list_of(_short, 64)})
+_env = remembered(Object({"proxy": _short, "config": _short, "worker": _short, "unsafe": list_of(_short, 64)}))
 _result = Object(
     {
         "status": one_of("confirmed", "failed", "timeout", "aborted", "indeterminate"),

@@ -39,7 +39,7 @@ def _changed(content: dict[str, object], path: tuple[object, ...], change) -> di
 
 
 @pytest.mark.parametrize(
-    "wrong", [1.5, float("nan"), 2**53, -1, True, b"bytes", "\x00" * 5000, [["nested"]], {"zz": 1}]
+    "wrong", [1.5, 2**53, -1, True, b"bytes", "\x00" * 5000, [["nested"]], {"zz": 1}]
 )
 def test_no_member_admits_a_value_of_another_kind(records, wrong):
     """Every leaf and every object of every call record, replaced by something that cannot be it."""
