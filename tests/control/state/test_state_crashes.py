@@ -390,3 +390,18 @@ def test_revocations_by_many_threads_take_epochs_of_their_own(prepared: Path, an
                 order.seq,
                 order.target.name,
             )
+
+
+def test_a_creation_interrupted_at_any_step_is_completed(tmp_path: Path) -> None:
+    """A first start that was killed must not leave a folder that can neither be used nor made."""
+    program = Path(__file__).with_name("interrupted_creation.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) > 10
