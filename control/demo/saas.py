@@ -36,31 +36,33 @@ class Saas:
     streams_cut: int = 0
     """Streams whose connection was gone before their end."""
     port: int = 0
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self) -> None:
         """It listens on a loopback port."""
         ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(ready,), name="saas", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), name="saas", daemon=True)
         self._thread.start()
         if not ready.wait(10):
             raise RuntimeError("the demonstration's service did not start")
 
     def stop(self) -> None:
         """It no longer listens."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ended.set)
         if self._thread is not None:
             self._thread.join(5)
 
-    def _run(self, ready: threading.Event) -> None:
+    async def _run(self, ready: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.folder / "server.pem")
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context))
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
-        self._loop.run_forever()
+        await self._ended.wait()
         server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,9 +70,9 @@ class Saas:
             while await self._answer(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
+            pass  # the proxy closed a kept connection, or cut it
         finally:
-            writer.close()
+            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

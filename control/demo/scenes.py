@@ -38,6 +38,7 @@ class Stage:
     key: str = field(default_factory=lambda: f"sk-demo-{secrets.token_urlsafe(18)}")
     saas: Saas | None = None
     process: subprocess.Popen[bytes] | None = None
+    agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def state(self) -> Path:
@@ -79,18 +80,19 @@ class Stage:
     def agent(self, account: str, what: str) -> "Agent":
         """An agent's program behind `exeat run`, still running."""
         self.say(f"    $ exeat run --as {account} -- python agent.py {what}")
-        return Agent(
-            subprocess.Popen(
-                [*EXEAT, "run", "--as", account, "--", sys.executable, "-m", "control.demo.agent", what],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                stdin=subprocess.DEVNULL,
-                env=self.environment(),
-            )
-        )
+        process = subprocess.Popen(
+            [*EXEAT, "run", "--as", account, "--", sys.executable, "-m", "control.demo.agent", what],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=self.environment(),
+        )  # fmt: skip
+        self.agents.append(process)
+        return Agent(process)
 
     def close(self) -> None:
         """Nothing of the demonstration runs any more."""
+        for agent in self.agents:
+            if agent.poll() is None:
+                agent.terminate()
+            agent.communicate()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
