@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,8 @@ def test_it_runs_with_the_settings_that_make_commits_durable(path: Path) -> None
 def test_a_second_connection_cannot_join(path: Path) -> None:
     database = Database.open(path)
     put(database, "a")
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
-        sqlite3.connect(path, timeout=0).execute("SELECT * FROM instance")
+    with closing(sqlite3.connect(path, timeout=0)) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("SELECT * FROM instance")
     with pytest.raises(StoreUnavailable, match="locked"):
         Database.open(path)
     database.close()
