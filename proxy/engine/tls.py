@@ -116,9 +116,12 @@ class AgentTls:
         size = len(data) + 1024 if len(data) < 4 * _RECORD else 4 * _RECORD
         while True:
             try:
-                self._send(connection.bio_read(size))
+                encrypted = connection.bio_read(size)
             except SSL.WantReadError:
                 return
+            self._send(encrypted)
+            if len(encrypted) < size:
+                return  # A memory BIO gives all it has; asking an empty one costs an exception.
 
     def shut_down(self) -> None:
         """Tells the agent that no more data comes (close_notify), so that it can tell an end from a cut."""
