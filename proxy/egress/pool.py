@@ -8,6 +8,7 @@ from proxy.egress.dialling import Dialler
 from proxy.egress.errors import UpstreamUnreachable
 from proxy.egress.resolver import Resolver
 from proxy.egress.route import PoolLimits, Route
+from proxy.egress.tls import public_context
 from proxy.egress.upstream import Upstream
 from proxy.http.limits import HttpLimits
 
@@ -30,6 +31,7 @@ class Pool:
         """`own_listeners`: address and port of everything this process listens on."""
         self._limits = limits or PoolLimits()
         self._dialler = Dialler(resolver, self._limits, http_limits or HttpLimits(), frozenset(own_listeners))
+        public_context()  # read now, so that no call's loop stands still for it
         self._idle: dict[Route, list[Upstream]] = {}
         self._resting: dict[Upstream, None] = {}
         """All idle connections, longest idle first."""
