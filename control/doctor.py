@@ -247,6 +247,19 @@ def trust(_: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("trust", Verdict.GOOD, "bundles are there")
 
 
+def reach(state: Path, _: Mapping[str, str]) -> Iterator[Finding]:
+    """The program in this run cannot command the gate that is there to hold it."""
+    try:
+        open_door = Remote(state).answers()
+    except OperationError:
+        open_door = False
+    if open_door:
+        text = f"a program here can speak to the operators' socket in {state}: it is the same user"
+        yield Finding("separation", Verdict.WARNING, text, "Run agents as a user of their own: exeat run --user NAME")
+    else:
+        yield Finding("separation", Verdict.GOOD, "no operators' socket can be reached from here")
+
+
 def probe(_: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
     """A real TLS request through the relay and the gate: answered by the gate itself, which dials nobody for it."""
     url = urlsplit(environment.get("HTTPS_PROXY", ""))
@@ -290,4 +303,4 @@ def probe(_: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
 type Check = Callable[[Path, Mapping[str, str]], Iterator[Finding]]
 
 OPERATOR_CHECKS: tuple[Check, ...] = (packages, key_logs, folder, disk, clock, authority, process)
-AGENT_CHECKS: tuple[Check, ...] = (proxies, trust, key_logs, probe)
+AGENT_CHECKS: tuple[Check, ...] = (proxies, trust, key_logs, reach, probe)

@@ -104,8 +104,12 @@ def write_trust_files(directory: Path, authority_pem: str) -> TrustFiles:
 
 @contextmanager
 def private_trust_files(authority_pem: str) -> Iterator[TrustFiles]:
-    """Both bundles exist in a directory of this user's own until the block is left."""
+    """Both bundles exist in a directory that only this user can change, until the block is left.
+
+    Others may read it: a program that runs as another user needs the bundles, and they hold nothing secret.
+    """
     with tempfile.TemporaryDirectory(prefix="exeat-run-") as directory:
+        Path(directory).chmod(0o755)
         yield write_trust_files(Path(directory), authority_pem)
 
 

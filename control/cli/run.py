@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import signal
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from control.cli.durations import Duration
-from control.cli.invocation import Invocation, Trouble, command_options, say
+from control.cli.invocation import Exit, Invocation, Trouble, command_options, say
 from control.environment import agent_environment, private_trust_files, proxy_url, variables
 from control.operations import Access, TokenIssued, TokenRequest, Unavailable
 from control.relay import DoorAccess, Relay
@@ -34,6 +36,7 @@ FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 @click.option(
     "--ttl", type=Duration(), metavar="5m", help="One credential's lifetime. Default and maximum: the policy's."
 )
+@click.option("--user", metavar="USER", help="Run CMD as this user of the machine (as root only).")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
 @command_options
 def run(
@@ -43,13 +46,17 @@ def run(
     tenant: str | None,
     workflow: str,
     ttl: int | None,
+    user: str | None,
     command: tuple[str, ...],
 ) -> None:
     """Run CMD so that its calls go through the proxy, as ACCOUNT.
 
     CMD gets the address of a relay on this machine with a password for this run; the credential itself stays in this
     process, which renews it. CMD's exit code becomes this command's; a signal's is 128 and its number.
+
+    A program that runs as the user of `exeat up` can speak to the operators' socket as well; --user takes that away.
     """
+    become = None if user is None else _account(user)
     remote = Remote(invocation.state)
     if not remote.answers():
         raise Trouble(f"no process serves {invocation.state}", "Start it: exeat up")
@@ -57,7 +64,7 @@ def run(
     if access.host is None or access.port is None:
         raise Trouble("the running process has no door for agents yet", "Try again in a moment.")
     issued = remote.issue_token(TokenRequest(tenant, account, workflow, None, ttl))
-    code = asyncio.run(_Run(remote, access, issued).command(command))
+    code = asyncio.run(_Run(remote, access, issued).command(command, become))
     raise click.exceptions.Exit(code)
 
 
@@ -67,7 +74,7 @@ class _Run:
     access: Access
     issued: TokenIssued
 
-    async def command(self, command: tuple[str, ...]) -> int:
+    async def command(self, command: tuple[str, ...], become: pwd.struct_passwd | None) -> int:
         """The program has ended; its exit code as a shell would give it."""
         if self.access.host is None or self.access.port is None:
             raise Trouble("the running process has no door for agents")
@@ -80,7 +87,9 @@ class _Run:
                 settings = variables(proxy_url("127.0.0.1", relay.port, self.issued.account, password), trust)
                 settings["EXEAT_RUN"] = self.issued.run
                 say_run(self.issued, relay.port)
-                return await _spawn(command, agent_environment(os.environ, settings))
+                if become is not None:
+                    settings |= {"HOME": become.pw_dir, "USER": become.pw_name, "LOGNAME": become.pw_name}
+                return await _spawn(command, agent_environment(os.environ, settings), become)
         finally:
             renewal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -111,9 +120,22 @@ def say_run(issued: TokenIssued, port: int) -> None:
     say(f"run {issued.run}  {issued.tenant}/{issued.account}  relay 127.0.0.1:{port} (renews its credential)")
 
 
-async def _spawn(command: tuple[str, ...], environment: dict[str, str]) -> int:
+def _account(user: str) -> pwd.struct_passwd:
     try:
-        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise Trouble(f"this machine has no user {user}", "Make one, or name another.", Exit.WRONG_USE) from None
+    if os.geteuid() != 0:
+        raise Trouble("only root can run a program as another user", f"sudo exeat run --user {user} ...")
+    return found
+
+
+async def _spawn(command: tuple[str, ...], environment: dict[str, str], become: pwd.struct_passwd | None) -> int:
+    identity: dict[str, Any] = {}
+    if become is not None:
+        identity = {"user": become.pw_uid, "group": become.pw_gid, "extra_groups": []}
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, **identity)
     except FileNotFoundError:
         say(f"{command[0]}: no such program")
         return NOT_FOUND

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,26 @@ def test_the_program_gets_no_credential_and_its_exit_code_is_passed_on(product: 
     assert "EXEAT_RUN=r_" in done.out
     assert product.run("sh", "-c", "kill -TERM $$").code == 128 + signal.SIGTERM
     assert product.run("/no/such/program").code == 127
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="wants curl")
+def test_a_program_of_another_user_gets_through_but_cannot_command_the_gate(product: Product) -> None:
+    product.folder.chmod(0o755)
+    socket_path = product.state / "operators.sock"
+    script = (
+        'id -un; cat "$SSL_CERT_FILE" | grep -c BEGIN; '
+        'curl -sS -o /dev/null -w "%{http_code}\\n" https://saas.test/v1/items/1; '
+        f"curl -sS --noproxy '*' --unix-socket {socket_path} http://x/status 2>&1 | head -1; ls {product.state}; true"
+    )
+    done = product.run("sh", "-c", script, options=("--user", "nobody"))
+    lines = done.out.splitlines()
+    assert lines[0] == "nobody"
+    assert int(lines[1]) > 100
+    assert lines[2] == "200"
+    assert "status" not in done.out
+    assert "exeat.sqlite" not in done.out
+    assert product.run("true", options=("--user", "no-such-user")).code == 2
 
 
 def test_signals_reach_the_program(product: Product) -> None:
