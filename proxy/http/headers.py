@@ -133,12 +133,12 @@ def canonical_name(name: bytes) -> bytes:
 
 def joins_credentials(value: bytes) -> bool:
     """True for an Authorization value that holds two credentials. RFC 9110 section 11.4: token68 has no comma; schemes
-    with parameters (Digest, AWS4-HMAC-SHA256) do."""
+    with parameters (Digest, AWS4-HMAC-SHA256, Rails's Token) do."""
     scheme, _, credentials = value.partition(b" ")
     return scheme.lower() in _TOKEN68_SCHEMES and b"," in credentials
 
 
-_TOKEN68_SCHEMES: Final = frozenset({b"bearer", b"basic", b"token", b"dpop"})
+_TOKEN68_SCHEMES: Final = frozenset({b"bearer", b"basic", b"dpop"})
 
 
 def is_security_relevant(name: bytes) -> bool:
