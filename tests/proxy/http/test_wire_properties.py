@@ -15,7 +15,14 @@ from proxy.http.errors import RequestRefused, ResponseRefused
 from proxy.http.limits import HttpLimits
 from proxy.http.request import RequestParser
 from proxy.http.response import ResponseParser
-from proxy.http.target import check_query, format_authority, normalise_host, normalise_path, parse_host_header
+from proxy.http.target import (
+    check_query,
+    format_authority,
+    normalise_host,
+    normalise_path,
+    parse_host_header,
+    resolve_target,
+)
 from rules.codes import Code
 
 SMALL = HttpLimits(
@@ -330,3 +337,12 @@ def test_a_normalised_host_is_written_and_read_alike() -> None:
     ):
         host = normalise_host(raw)
         assert parse_host_header(format_authority("https", host, port), 443) == (host, port)
+
+
+def test_a_request_without_host_has_no_destination() -> None:
+    parser = RequestParser(connect=True)
+    parser.feed(b"CONNECT a.example:443 HTTP/1.0\r\n\r\n")
+    assert parser.head is not None
+    with pytest.raises(RequestRefused) as refused:
+        resolve_target(parser.head)
+    assert refused.value.code is Code.AMBIGUOUS_TARGET
