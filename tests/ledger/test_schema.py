@@ -38,9 +38,7 @@ def _changed(content: dict[str, object], path: tuple[object, ...], change) -> di
     return made
 
 
-@pytest.mark.parametrize(
-    "wrong", [1.5, 2**53, -1, True, b"bytes", "\x00" * 5000, [["nested"]], {"zz": 1}]
-)
+@pytest.mark.parametrize("wrong", [1.5, 2**53, -1, True, b"bytes", "\x00" * 5000, [["nested"]], {"zz": 1}])
 def test_no_member_admits_a_value_of_another_kind(records, wrong):
     """Every leaf and every object of every call record, replaced by something that cannot be it."""
     for type_, tenant, content in _all(records):
