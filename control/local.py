@@ -7,6 +7,7 @@ A revocation goes in this order: in force (refused from now on), then cut, then 
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,7 @@ from control.operations import (
 )
 from control.policies import text_as_folder
 from control.state import (
+    RevocationDone,
     RevocationIncomplete,
     State,
     StateInvalid,
@@ -54,6 +56,10 @@ from rules.policy.source import PolicyInvalid
 if TYPE_CHECKING:
     from control.node import Node
     from rules.policy.compile import PolicySet, TenantPolicy
+
+
+FORCE_LOOK_SECONDS = 0.0005
+"""An order is in force within microseconds of being given."""
 
 
 class Local:
@@ -210,15 +216,20 @@ class Local:
         """See `Operations.revoke`."""
         began = time.perf_counter_ns()
         incomplete: RevocationIncomplete | None = None
-        seq = 0
+        epoch = seq = 0
+        known = self._state.revocations.find(target)
+        before = 0 if known is None else known.epoch
+        # The order takes force before it is durable, and what is in flight must not go on because a disk is slow.
+        with ThreadPoolExecutor(1, "revocation") as aside:
+            order = aside.submit(self._state.revoke, target, reason, self._actor)
+            self._wait_until_in_force(target, before, order)
+            cut = None if self._node is None or self._refused(order) else self._node.cut(target)
         try:
             with _explained(but=RevocationIncomplete):
-                done = self._state.revoke(target, reason, self._actor)
+                done = order.result()
             epoch, seq = done.epoch, done.seq
         except RevocationIncomplete as error:
-            # In force, though not stored or not recorded: what is in flight is cut all the same.
             incomplete, epoch = error, error.epoch
-        cut = None if self._node is None else self._node.cut(target)
         micros = (time.perf_counter_ns() - began) // 1000
         calls = () if cut is None else cut.calls
         if incomplete is not None:
@@ -241,6 +252,19 @@ class Local:
         return Restored(done.epoch, done.seq)
 
     # Helpers
+
+    def _wait_until_in_force(self, target: Target, before: int, order: "Future[RevocationDone]") -> None:
+        """The order, whose epoch will be greater than `before`, refuses what comes; or it has failed."""
+        while not order.done():
+            newest = self._state.revocations.find(target)
+            if newest is not None and newest.active and newest.epoch > before:
+                return
+            time.sleep(FORCE_LOOK_SECONDS)
+
+    @staticmethod
+    def _refused(order: "Future[RevocationDone]") -> bool:
+        """True when the order made no sense and nothing of it is in force."""
+        return order.done() and isinstance(order.exception(), RevocationRefused | StateRefused)
 
     def _policy(self) -> "PolicySet":
         if self._state.policy is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from control.cli.invocation import Exit, Invocation, Trouble, command_options
+from credentials.names import is_name
 
 TEMPLATE = """\
 # A policy of Exeat. Check it with `exeat check`, apply it with `exeat policy apply`.
@@ -36,16 +37,18 @@ accounts:
 @click.option("--tenant", default="acme", show_default=True, metavar="T", help="Your company or team.")
 @command_options
 def init(invocation: Invocation, path: Path, *, tenant: str) -> None:
-    """Write a first policy to PATH (policy.yaml). A file that exists is left alone."""
+    """Write a first policy to PATH: a .yaml file, or a folder that gets one. A file that exists is left alone."""
+    if not is_name(tenant):
+        raise Trouble(f"{tenant!r} is no tenant's name", "Use letters, digits and ._-", Exit.WRONG_USE)
+    file = path if path.suffix in (".yaml", ".yml") else path / f"{tenant}.yaml"
     try:
-        with path.open("x", encoding="utf-8") as out:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as out:
             out.write(TEMPLATE.format(tenant=tenant))
     except FileExistsError:
-        raise Trouble(
-            f"{path} exists", f"Choose another name: exeat init OTHER.yaml, or edit {path}", Exit.NO
-        ) from None
+        cure = "Edit it, or choose another name: exeat init OTHER.yaml"
+        raise Trouble(f"{file} exists", cure, Exit.NO) from None
     except OSError as error:
-        raise Trouble(f"{path} cannot be written: {error.strerror}", "Choose another folder.") from error
-    invocation.answer(
-        {"written": str(path)}, f"wrote {path}; edit it, then: exeat check {path} && exeat policy apply {path}"
-    )
+        raise Trouble(f"{file} cannot be written: {error.strerror}", "Choose another folder.") from error
+    text = f"wrote {file}; edit it, then: exeat check {path} && exeat policy apply {path}"
+    invocation.answer({"written": str(file)}, text)

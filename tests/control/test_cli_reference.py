@@ -100,3 +100,15 @@ def test_completion_is_printed_for_each_shell() -> None:
         if shell == "bash" and done.returncode != 0:
             continue  # click asks bash itself for its version
         assert "_EXEAT_COMPLETE" in done.stdout
+
+
+@pytest.mark.parametrize(("path", "file"), [("p.yaml", "p.yaml"), ("policy", "policy/acme.yaml")])
+def test_a_first_policy_is_valid_as_it_is_and_never_overwritten(
+    tmp_path: Path, path: str, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["init", str(tmp_path / path)]) == 0
+    assert run_command(["check", "--strict", str(tmp_path / path)]) == 0
+    (tmp_path / file).write_text("mine")
+    assert run_command(["init", str(tmp_path / path)]) == 1
+    assert (tmp_path / file).read_text() == "mine"
+    assert run_command(["check", str(tmp_path / path)]) == 1

@@ -73,3 +73,9 @@ def test_a_password_survives_the_url_and_the_shell(tmp_path: Path) -> None:
     script = as_shell({"X": "it's $HOME `id`"}) + 'printf %s "$X"'
     shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout == "it's $HOME `id`"
+
+
+def test_the_page_about_clients_lists_every_variable() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/how-to/clients.md").read_text(encoding="utf-8")
+    missing = [row.name for row in MATRIX if f"| `{row.name}` |" not in page or f"| {row.serves} |" not in page]
+    assert missing == []
