@@ -341,6 +341,7 @@ async def test_an_origin_that_accepts_nothing_times_out() -> None:
 async def test_a_silent_handshake_times_out(authority: Authority) -> None:
     async with Origin(None, answers(Action.HANG)) as origin, pool_of(limits=QUICK) as pool:
         await refused(pool, route_to(origin, authority), UpstreamTimeout, Code.UPSTREAM_TIMEOUT)
+        await asyncio.wait_for(origin.connections[0].closed.wait(), 5)
 
 
 # --- what origins do -------------------------------------------------------------------------------------------------
