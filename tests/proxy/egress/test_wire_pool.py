@@ -694,6 +694,20 @@ async def test_an_unread_response_stays_with_the_origin(authority: Authority) ->
         assert pool.idle_count == 1
 
 
+@pytest.mark.parametrize("size", [1, 16384, 16385, 1_000_000])
+async def test_a_request_of_any_size_arrives_whole(authority: Authority, size: int) -> None:
+    body = random.Random(size).randbytes(size)
+    async with Origin(authority.issue("saas.test")) as origin, pool_of() as pool:
+        upstream = await pool.acquire(route_to(origin, authority))
+        upstream.begin("POST")
+        upstream.write(b"POST / HTTP/1.1\r\nhost: saas.test\r\ncontent-length: %d\r\n\r\n" % size + body, last=True)
+        await upstream.drain()
+        assert await receive(upstream) == (200, b'{"ok":true}')
+        assert origin.requests[0].body == body
+        pool.release(upstream)
+        assert pool.idle_count == 1
+
+
 async def test_drain_waits_for_an_origin_that_does_not_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
