@@ -11,7 +11,7 @@ Invariants, each with a property test:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -157,13 +157,28 @@ class Revocations:
         Raises `RevocationRefused` when the target is not revoked, and for a credential, which never lives again.
         """
         _check_order(at, reason)
+        return self.skip_to(self.epoch + 1).reopen(self.restorable(target))
+
+    def restorable(self, target: Target) -> Revocation:
+        """The order in force that a restore of this target would reopen; raises `RevocationRefused` as `restore`."""
         if target.kind is TargetKind.CREDENTIAL:
             raise RevocationRefused("a revoked credential stays dead; issue a new one")
         order = self._by_target.get(target)
         if order is None or not order.active:
             raise RevocationRefused(f"{target} is not revoked")
-        reopened = Revocation(order.epoch, target, order.at, order.reason, order.actor, active=False)
-        return self._with(self.epoch + 1, reopened)
+        return order
+
+    def reopen(self, order: Revocation) -> Self:
+        """The same epoch, in which `order` forbids no issuing; unchanged if its target has been revoked anew since."""
+        if self._by_target.get(order.target) != order:
+            return self
+        return self._with(self.epoch, replace(order, active=False))
+
+    def skip_to(self, epoch: int) -> Self:
+        """The same orders at a later epoch: the ones between were restores, or are being written."""
+        if epoch < self.epoch:
+            raise ValueError("an epoch never falls")
+        return replace(self, epoch=epoch)
 
     def _with(self, epoch: int, order: Revocation) -> Self:
         orders = {**self._by_target, order.target: order}

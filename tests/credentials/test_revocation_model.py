@@ -186,3 +186,19 @@ def test_restoring_one_target_leaves_another_revoked(one: Target, two: Target) -
     both = Revocations().revoke(one, AT, "why", SYSTEM).revoke(two, AT, "why", SYSTEM)
     after = both.restore(one, AT, "why", SYSTEM)
     assert [order.target for order in after.active()] == [two]
+
+
+def test_reopening_an_order_does_not_touch_a_newer_one_of_the_same_target() -> None:
+    """A restore is being written while somebody revokes again: the newer stop stands."""
+    target = Target(TargetKind.ACCOUNT, "acme", "one")
+    before = Revocations().revoke(target, AT, "why", SYSTEM)
+    older = before.restorable(target)
+    again = before.skip_to(2).revoke(target, AT, "again", SYSTEM)
+    assert again.epoch == 3
+    assert again.reopen(older) is again
+    assert again.closed("acme", "one") is not None
+
+
+def test_an_epoch_never_falls() -> None:
+    with pytest.raises(ValueError, match="never falls"):
+        Revocations().skip_to(5).skip_to(4)

@@ -120,7 +120,8 @@ def test_killed_at_random_instants(
     for _ in range(kills):
         child = start(folder, *policies, "loop")
         assert child.stdout is not None
-        assert child.stdout.readline() == "open\n"
+        opened = child.stdout.readline()
+        assert opened == "open\n", child.communicate(timeout=60)
         time.sleep(instants.uniform(0.0, 0.25))
         child.send_signal(signal.SIGKILL)
         output, errors = child.communicate(timeout=60)
