@@ -23,12 +23,17 @@ class SocketRefused(Exception):
     """The socket cannot be made where it was wanted; the message says how to mend it."""
 
 
-def listen(path: Path) -> socket.socket:
-    """A listening socket, mode 0600. What a process that died left there is removed; the state's lock says it died."""
+def check_path(path: Path) -> None:
+    """The path fits into a socket's address. Raises `SocketRefused`."""
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise SocketRefused(
             f"{path} is longer than the {MAX_SOCKET_PATH_BYTES} bytes of a Unix socket's path; use a shorter --state"
         )
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket, mode 0600. What a process that died left there is removed; the state's lock says it died."""
+    check_path(path)
     if path.exists() or path.is_symlink():
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise SocketRefused(f"{path} is not a socket; move it away")

@@ -74,6 +74,10 @@ def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainRe
     refuse_key_logs()
     exposed = config.listen if config.health is None else (*config.listen, config.health)
     unsafe = unsafe_listeners(exposed, allowed=config.unsafe_plaintext_listener)
+    try:
+        peers.check_path(config.state / SOCKET_NAME)
+    except peers.SocketRefused as refused:
+        raise StartRefused(str(refused), "") from refused
     created = not (config.state / "exeat.sqlite").exists()
     try:
         state = State.open(config.state, create=True)

@@ -253,18 +253,19 @@ def test_each_kind_of_target_is_refused_and_only_that(product: Product) -> None:
         assert product.cli("token", "inspect", stdin=kept).code == 0
 
 
-def test_an_agent_outlives_its_credential_several_times(product: Product, service: Service) -> None:
+def test_an_agent_with_a_connection_pool_outlives_its_credential_several_times(product: Product) -> None:
     script = (
-        "import sys,time,urllib.request\n"
-        "for n in range(5):\n"
-        "    urllib.request.urlopen(f'https://saas.test/v1/items/{n}', timeout=20).read(); time.sleep(1.2)\n"
+        "import httpx2, time\n"
+        "with httpx2.Client(timeout=20) as client:\n"
+        "    for n in range(12):\n"
+        "        assert client.get(f'https://saas.test/v1/items/{n}').status_code == 200; time.sleep(0.6)\n"
     )
     done = product.run(sys.executable, "-c", script, options=("--ttl", "2s"))
     assert done.code == 0, done.err
-    credentials = {record["agent"]["credential"] for record in product.records("call.intent")}
-    runs = {record["agent"]["run"] for record in product.records("call.intent")}
-    assert len(credentials) >= 3
-    assert len(runs) == 1
+    agents = [record["agent"] for record in product.records("call.intent")]
+    assert len(agents) == 12
+    assert len({agent["credential"] for agent in agents}) >= 4
+    assert len({agent["run"] for agent in agents}) == 1
 
 
 def test_a_drain_lets_a_call_end_says_it_is_not_ready_and_exits_cleanly(product: Product, service: Service) -> None:
@@ -377,6 +378,25 @@ def test_health_and_metrics_say_what_happened(product: Product) -> None:
     assert "exeat_loop_lag_seconds_count" in metrics
     assert "exeat_ledger_lag_seconds" in metrics
     assert "saas.test" not in metrics
+
+
+def test_an_address_in_use_is_said_and_leaves_the_state_free(product: Product) -> None:
+    taken = product.status()["listening"][0]
+    other = Product(product.folder / "other")
+    other.folder.mkdir()
+    for options in (("--listen", taken, "--health", "127.0.0.1:0"), ("--listen", "127.0.0.1:0", "--health", taken)):
+        done = other.cli("up", *options)
+        assert done.code == 3
+        assert "in use" in done.err
+    assert other.start().stop(signal.SIGINT) == 0
+
+
+def test_a_state_folder_too_deep_for_a_socket_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100) / "state"
+    done = Product(tmp_path).cli("up", "--state", str(deep))
+    assert done.code == 3
+    assert "shorter --state" in done.err
+    assert not deep.exists()
 
 
 def test_only_one_process_serves_a_state(product: Product) -> None:
