@@ -13,7 +13,7 @@ used again later than the window is found there.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final
 
 REMEMBERED: Final = 32_768
 """Ended calls a generation; part of the format: it decides which later attempts are legal."""
@@ -35,7 +35,7 @@ class OpenIntent:
     tenant: str
     call: str
     attempt: int
-    cost: Mapping[str, object] | None
+    cost: Mapping[str, Any] | None
 
 
 class CallBook:
@@ -50,7 +50,7 @@ class CallBook:
         self._recent: dict[str, int] = {}
         self._older: dict[str, int] = {}
 
-    def admit(self, type_: str, seq: int, tenant: str, content: Mapping[str, object]) -> None:
+    def admit(self, type_: str, seq: int, tenant: str, content: Mapping[str, Any]) -> None:
         """The record of a call type is entered, or `LifecycleBroken` is raised and nothing has changed.
 
         `content` conforms to its schema.
@@ -59,20 +59,20 @@ class CallBook:
             self._end(tenant, content)
         elif type_ == "call.intent":
             call = self._next_attempt(content)
-            cost = cast("Mapping[str, object] | None", content["cost"])
+            cost = content["cost"]
             kept = None if cost is None else dict(cost)  # the caller's own object may change
-            self.open[seq] = OpenIntent(seq, tenant, call, cast("int", content["attempt"]), kept)
+            self.open[seq] = OpenIntent(seq, tenant, call, content["attempt"], kept)
             self._by_call[call] = seq
         elif type_ == "call.denied":
             self._remember(self._next_attempt(content), _TERMINAL)
         elif type_ == "call.rejected" and "call" in content:
-            call = cast("str", content["call"])
+            call = content["call"]
             if call in self._by_call or self._last(call) is not None:
                 raise LifecycleBroken("a rejected call has other records")
             self._remember(call, _TERMINAL)
 
-    def _next_attempt(self, content: Mapping[str, object]) -> str:
-        call = cast("str", content["call"])
+    def _next_attempt(self, content: Mapping[str, Any]) -> str:
+        call: str = content["call"]
         if call in self._by_call:
             raise LifecycleBroken("an earlier attempt of this call is still open")
         last = self._last(call)
@@ -82,16 +82,16 @@ class CallBook:
             raise LifecycleBroken("attempts of a call are numbered from 1 without a gap")
         return call
 
-    def _end(self, tenant: str, content: Mapping[str, object]) -> None:
-        seq = cast("int", content["intent"])
+    def _end(self, tenant: str, content: Mapping[str, Any]) -> None:
+        seq = content["intent"]
         intent = self.open.get(seq)
         if intent is None:
             raise LifecycleBroken("this outcome has no open intent")
         if intent.call != content["call"] or intent.attempt != content["attempt"] or intent.tenant != tenant:
             raise LifecycleBroken("this outcome names another call, attempt or tenant than its intent")
-        result = cast("Mapping[str, object]", content["result"])
+        result = content["result"]
         if result["status"] == "indeterminate":
-            cost = cast("Mapping[str, object] | None", content["cost"])
+            cost = content["cost"]
             before = intent.cost
             if (cost is None) != (before is None) or (
                 cost is not None

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from ledger.clock import parse_stamp
 from ledger.findings import KINDS, Finding, Weight
@@ -135,17 +135,17 @@ class Tally:
         self._indeterminate_calls: list[str] = []
         self._checkpointed_ts = ""
 
-    def add(self, seq: int, type_: str, tenant: str, record: dict[str, object]) -> None:
+    def add(self, seq: int, type_: str, tenant: str, record: dict[str, Any]) -> None:
         """One verified record."""
         self._types[type_] += 1
         if tenant == self._tenant:
             self._tenant_types[type_] += 1
-        if type_ == "call.outcome" and cast("dict[str, object]", record["result"])["status"] == "indeterminate":
+        if type_ == "call.outcome" and record["result"]["status"] == "indeterminate":
             self._indeterminate += 1
             if len(self._indeterminate_calls) < MAX_LISTED:
                 self._indeterminate_calls.append(f"{record['call']} #{seq}")
         elif type_ == "seal":
-            self._checkpointed_ts = cast("str", record["ts"])
+            self._checkpointed_ts = record["ts"]
 
     def report(self, run: "_Verification", required: int) -> Report:
         """The report of a finished run. The rung is never graded up: nothing here looks beyond the directory."""
@@ -178,7 +178,7 @@ class Tally:
             exit_code=exit_code,
             findings=tuple(findings),
             records=state.size,
-            segments=len(run.segments),
+            segments=len(run.layout.segments),
             bytes=self.bytes,
             root=state.frontier.root().hex(),
             first_ts=runs.first_ts,

@@ -1,7 +1,7 @@
 """What the log says about itself, checked: runs, halts, recoveries, clock and seals in time."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from typing import Any, Final
 
 from ledger.clock import parse_stamp
 from ledger.lifecycle import CallBook
@@ -42,7 +42,7 @@ class RunBook:
         self._minute = ""
         self._minute_us = 0
 
-    def add(self, seq: int, type_: str, record: Mapping[str, object], calls: CallBook) -> None:
+    def add(self, seq: int, type_: str, record: Mapping[str, Any], calls: CallBook) -> None:
         """One record, schema-conforming, before it is entered into `calls`' successors."""
         where = f"record {seq}"
         self._pairing(where, seq, type_, record, calls)
@@ -63,7 +63,7 @@ class RunBook:
         if self.running:
             self._gap("the end of the log")
 
-    def _pairing(self, where: str, seq: int, type_: str, record: Mapping[str, object], calls: CallBook) -> None:
+    def _pairing(self, where: str, seq: int, type_: str, record: Mapping[str, Any], calls: CallBook) -> None:
         expected, self._expect = self._expect, ()
         recovering, self._recovering = self._recovering, type_ == "ledger.recover"
         if expected and type_ not in expected:
@@ -73,8 +73,8 @@ class RunBook:
         if type_ == "genesis":
             if seq != 0:
                 self._find("run_unpaired", where, "a second genesis")
-            self._boot = cast("str", record["boot"])
-            self._mono = cast("int", record["mono_us"])
+            self._boot = record["boot"]
+            self._mono = record["mono_us"]
             self._expect = ("ledger.start",)
         elif type_ == "ledger.start":
             self._start(where, seq, record)
@@ -94,7 +94,7 @@ class RunBook:
                 | {"seq": seq}
             )
 
-    def _start(self, where: str, seq: int, record: Mapping[str, object]) -> None:
+    def _start(self, where: str, seq: int, record: Mapping[str, Any]) -> None:
         previous = record["previous"]
         clean = record["clean"]
         if (previous is None) != (seq == 1) or (previous is not None and previous != seq - 1):
@@ -110,14 +110,14 @@ class RunBook:
         self.running = True
         self._stopping = False
         self._halted = False
-        self._boot = cast("str", record["boot"])
-        self._mono = cast("int", record["mono_us"])
+        self._boot = record["boot"]
+        self._mono = record["mono_us"]
         self._sealed_us = None
         self._stepped = False
 
-    def _time(self, where: str, type_: str, record: Mapping[str, object]) -> None:
-        ts = cast("str", record["ts"])
-        mono = cast("int", record["mono_us"])
+    def _time(self, where: str, type_: str, record: Mapping[str, Any]) -> None:
+        ts = record["ts"]
+        mono = record["mono_us"]
         started = type_ in ("genesis", "ledger.start")
         if record["boot"] != self._boot and not started:
             self._find("run_unpaired", where, "another boot identifier without a start")

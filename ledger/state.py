@@ -1,6 +1,6 @@
 """The state of a log: all that the next record depends on, and nothing more."""
 
-from typing import cast
+from typing import Any
 
 from ledger.lifecycle import CALL_TYPES, CallBook, LifecycleBroken
 from ledger.tenants import NO_LEAF, TenantTree
@@ -43,16 +43,16 @@ class LogState:
             tree = self.tenants[name] = TenantTree(name, self.blinding)
         return tree
 
-    def admit(self, type_: str, seq: int, tenant: str, content: dict[str, object]) -> None:
+    def admit(self, type_: str, seq: int, tenant: str, content: dict[str, Any]) -> None:
         """What the record means for calls and policies is entered; raises `LifecycleBroken` or `PolicyUnknown`."""
         if type_ in CALL_TYPES:
             if type_ == "call.intent":
-                policy = cast("dict[str, object]", content["decision"])["policy"]
+                policy = content["decision"]["policy"]
                 if policy not in self.policies:
                     raise PolicyUnknown("no policy.activate has named the policy that allowed this intent")
             self.calls.admit(type_, seq, tenant, content)
         elif type_ == "policy.activate":
-            self.policy = cast("str", content["policy"])
+            self.policy = content["policy"]
             self.policies.add(self.policy)
 
     def extend(self, tree: TenantTree, leaf: bytes, leaf_hex: str) -> None:

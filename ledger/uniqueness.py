@@ -7,6 +7,8 @@ compares the texts, so that a chance collision is never reported.
 
 from array import array
 from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
 
 _MASK = (1 << 64) - 1
 
@@ -40,3 +42,29 @@ class Seen:
 def hash_of(text: str) -> int:
     """The hash under which `Seen` remembers a text in this process."""
     return hash(text) & _MASK
+
+
+def find_duplicates(
+    records: Iterable[tuple[int, dict[str, Any]]],
+    nonces: frozenset[int],
+    calls: frozenset[int],
+    find: Callable[[str, str, str], None],
+) -> None:
+    """Nonces, and identifiers that begin a call, which really occur twice are reported. `records` is the whole log."""
+    seen: dict[tuple[str, str], int] = {}
+
+    def once(name: str, text: str, seq: int) -> None:
+        first = seen.setdefault((name, text), seq)
+        if first != seq:
+            find(name, f"record {seq}", f"{text} occurs in record {first} too")
+
+    for seq, record in records:
+        if hash_of(record["nonce"]) in nonces:
+            once("duplicate_nonce", record["nonce"], seq)
+        if begins_call(record) and hash_of(record["call"]) in calls:
+            once("duplicate_call", record["call"], seq)
+
+
+def begins_call(record: dict[str, Any]) -> bool:
+    """True for a record that is the first of its call."""
+    return record["type"] != "call.outcome" and "call" in record and record.get("attempt", 1) == 1

@@ -13,18 +13,18 @@ Then over the whole: notes, the kept checkpoint, uniqueness, files that do not b
 The first contradiction in (1) to (3) ends the reading, for nothing behind it can be judged; others are collected.
 """
 
-import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from ledger import canonical
 from ledger.batch import statement
-from ledger.directory import BALLAST, CHECKPOINTS, DESCRIPTION, LOCK, QUARANTINE, SEGMENTS, Description
+from ledger.directory import CHECKPOINTS, DESCRIPTION, QUARANTINE, SEGMENTS, Description
 from ledger.findings import Broken, Finding, Weight
 from ledger.keyring import Keyring
+from ledger.layout import read_layout
 from ledger.lifecycle import LifecycleBroken
 from ledger.note import Checkpoint, NoteInvalid, Verifier, open_note, unsafe_checkpoint_text
 from ledger.report import Report, Tally
@@ -36,18 +36,10 @@ from ledger.state import LogState, PolicyUnknown
 from ledger.tenants import NO_LEAF, TenantTree, heads_root, state_digest
 from ledger.tree import root_of
 from ledger.trust import Trust
-from ledger.uniqueness import Seen, hash_of
+from ledger.uniqueness import Seen, begins_call, find_duplicates
 
-MAX_FINDINGS: Final = 1000
-"""Collected ones; a log with more is not better described by more."""
-
-
-_WRITTEN_ASIDE: Final = {
-    SEGMENTS: re.compile(r"[0-9]{20}\.seg\.tmp").fullmatch,
-    CHECKPOINTS: re.compile(r"[0-9]{20}\.note\.tmp").fullmatch,
-    QUARANTINE: re.compile(r"[0-9a-f-]+\.torn\.tmp").fullmatch,
-}
-"""Names under which files are written before they are renamed; opening removes what a crash left of them."""
+MAX_OF_A_NAME: Final = 100
+"""Findings of one name that are listed; a log with more is not better described by more."""
 
 
 class WrongUse(ValueError):
@@ -80,6 +72,7 @@ class _Verification:
         self.source = source
         self.trust = trust
         self.findings: list[Finding] = []
+        self._counts: Counter[str] = Counter()
         self.tally = Tally(tenant)
         self.keys = Keyring(trust)
         self.runs = RunBook(self.find)
@@ -91,24 +84,20 @@ class _Verification:
         self.quoted = 0
         """Size of the newest checkpoint that a seal names."""
         self.kept: set[int] = set()
-        self.names = source.names()
-        self.note_sizes: dict[int, str] = {}
-        self.segments: list[tuple[int, str]] = []
-        self.quarantine: set[str] = set()
+        self.layout = read_layout(source, self.find)
         self.recover_names: set[str] = set()
         self.blinding_digest = ""
         self.expected = self._parse_expected(expect)
         self.expect_note = expect
-        self._last_types = ("", "")
 
     def find(self, name: str, where: str, detail: str) -> None:
-        """A finding that does not end the reading."""
-        if len(self.findings) < MAX_FINDINGS:
+        """A finding that does not end the reading. Of each name some; so that many of one never hide another."""
+        self._counts[name] += 1
+        if self._counts[name] <= MAX_OF_A_NAME:
             self.findings.append(Finding(name, where, detail))
 
     def run(self, rung: int) -> Report:
         """The report."""
-        self._sort_files()
         try:
             self._describe()
             self._segments()
@@ -124,33 +113,8 @@ class _Verification:
 
     # --- files ---
 
-    def _sort_files(self) -> None:
-        """Class 22: every file is part of the layout."""
-        for name in self.names:
-            folder, _, base = name.rpartition("/")
-            stem, _, suffix = base.partition(".")
-            numbered = len(stem) == 20 and stem.isascii() and stem.isdigit()
-            if folder == SEGMENTS and suffix == "seg" and numbered:
-                self.segments.append((int(stem), name))
-            elif folder == CHECKPOINTS and suffix == "note" and numbered:
-                self.note_sizes[int(stem)] = name
-            elif folder == QUARANTINE and base.endswith(".torn"):
-                self.quarantine.add(base)
-            elif folder in _WRITTEN_ASIDE and _WRITTEN_ASIDE[folder](base):
-                self.find("recovery_unfinished", name, "a file that was never put in its place")
-            elif name == BALLAST:
-                with self.source.map(name) as data:
-                    if data[:] != bytes(len(data)):
-                        self.find("file_unexpected", name, "the ballast is not all zeros")
-            elif name == LOCK:
-                if self.source.read(name):
-                    self.find("file_unexpected", name, "the lock file is not empty")
-            elif name not in (DESCRIPTION, f"{QUARANTINE}/", f"{CHECKPOINTS}/", f"{SEGMENTS}/"):
-                self.find("file_unexpected", name, "no part of a ledger")
-        self.segments.sort()
-
     def _describe(self) -> None:
-        if DESCRIPTION not in self.names:
+        if not self.layout.described:
             raise Broken("description_damaged", DESCRIPTION, "missing")
         try:
             description = Description.parse(self.source.read(DESCRIPTION))
@@ -167,11 +131,11 @@ class _Verification:
     # --- (1) segments ---
 
     def _segments(self) -> None:
-        if not self.segments:
+        if not self.layout.segments:
             raise Broken("segment_missing", SEGMENTS, "there are none")
-        for index, (first, name) in enumerate(self.segments):
+        for index, (first, name) in enumerate(self.layout.segments):
             with self.source.map(name) as data:
-                self._segment(first, name, data, final=index == len(self.segments) - 1)
+                self._segment(first, name, data, final=index == len(self.layout.segments) - 1)
 
     def _segment(self, first: int, name: str, data: bytes, *, final: bool) -> None:
         state = self.state
@@ -239,7 +203,7 @@ class _Verification:
             raise Broken("key_range", where, f"key {group.key_id.hex()} was not in force")
         raise Broken("key_unknown", where, f"key {group.key_id.hex()}")
 
-    def _parse(self, seq: int, data: bytes) -> dict[str, object]:
+    def _parse(self, seq: int, data: bytes) -> dict[str, Any]:
         try:
             record = canonical.parse_typed(data)
         except canonical.NotCanonical as error:
@@ -247,14 +211,15 @@ class _Verification:
         problem = explain_record(record)
         if problem is not None:
             raise Broken("record_malformed", f"record {seq}", problem)
-        return cast("dict[str, object]", record)
+        parsed: dict[str, Any] = record  # type: ignore[assignment]
+        return parsed
 
     # --- (3) records ---
 
-    def _record(self, seq: int, record: dict[str, object], leaf: bytes) -> None:
+    def _record(self, seq: int, record: dict[str, Any], leaf: bytes) -> None:
         state = self.state
         where = f"record {seq}"
-        type_, tenant = cast("str", record["type"]), cast("str", record["tenant"])
+        type_, tenant = record["type"], record["tenant"]
         if record["log"] != state.origin:
             raise Broken("log_foreign", where, "of another log")
         if record["seq"] != seq:
@@ -287,21 +252,21 @@ class _Verification:
         if not tree.frontier.size:
             state.tenants[tenant] = tree
         state.extend(tree, leaf, leaf.hex())
-        self.nonces.add(cast("str", record["nonce"]))
-        if type_ != "call.outcome" and "call" in record and record.get("attempt", 1) == 1:
-            self.calls.add(cast("str", record["call"]))
+        self.nonces.add(record["nonce"])
+        if begins_call(record):
+            self.calls.add(record["call"])
         size = seq + 1
-        if size in self.note_sizes or size == self.expected_size or type_ == "seal":
+        if size in self.layout.notes or size == self.expected_size or type_ == "seal":
             root = state.frontier.root()
             if type_ == "seal":
                 self.seal_ends.append((size, root))
-            if size in self.note_sizes or size == self.expected_size:
+            if size in self.layout.notes or size == self.expected_size:
                 self.roots[size] = root
         self.tally.add(seq, type_, tenant, record)
 
     # --- (4) seals ---
 
-    def _seal(self, seq: int, record: dict[str, object]) -> None:
+    def _seal(self, seq: int, record: dict[str, Any]) -> None:
         state = self.state
         where = f"record {seq}"
         if record["size"] != seq or record["policy"] != state.policy or record["tenants"] != len(state.tenants):
@@ -312,12 +277,12 @@ class _Verification:
             self.find("open_count_mismatch", where, f"{record['open']} claimed, {len(state.calls.open)} are open")
         if record["heads"] != heads_root(state.tenants.values()).hex():
             self.find("heads_mismatch", where, "tenant trees recomputed from the records have another root")
-        quoted = cast("dict[str, object] | None", record["checkpoint"])
+        quoted = record["checkpoint"]
         if quoted is None:
             if self.quoted:
                 self.find("seal_mismatch", where, "quotes no checkpoint though earlier seals do")
             return
-        size = cast("int", quoted["size"])
+        size = quoted["size"]
         while len(self.seal_ends) > 1 and self.seal_ends[0][0] < size:
             self.seal_ends.popleft()
         if self.seal_ends[0][0] != size or self.seal_ends[0][1].hex() != quoted["root"]:
@@ -326,16 +291,15 @@ class _Verification:
         if quoted["kept"]:
             self.kept.add(size)
 
-    def _recovery(self, record: dict[str, object]) -> None:
+    def _recovery(self, record: dict[str, Any]) -> None:
         """Class 27: what a recovery dropped is in quarantine, byte for byte, and was never committed."""
-        size = cast("int", record["bytes"])
+        size = record["bytes"]
         if not size:
             return
-        digest = cast("str", record["sha256"])[:16]
-        base = f"{record['last']:020d}-{record['segment']:020d}-{record['offset']}-{digest}.torn"
+        base = f"{record['last']:020d}-{record['segment']:020d}-{record['offset']}-{record['sha256'][:16]}.torn"
         self.recover_names.add(base)
         where = f"{QUARANTINE}/{base}"
-        if base not in self.quarantine:
+        if base not in self.layout.quarantine:
             self.find("recovery_abused", where, "the bytes that a recovery set aside are missing")
             return
         data = self.source.read(where)
@@ -353,7 +317,7 @@ class _Verification:
     def _quarantine_files(self) -> None:
         if self._tampered():
             return
-        for base in sorted(self.quarantine - self.recover_names):
+        for base in sorted(self.layout.quarantine - self.recover_names):
             where = f"{QUARANTINE}/{base}"
             if base.startswith(f"{self.state.size - 1:020d}-"):
                 self.find("recovery_unfinished", where, "set aside, but not recorded yet")
@@ -378,7 +342,7 @@ class _Verification:
     def _notes(self) -> None:
         """Classes 5, 8, 9, 11: every note on disk, and none missing."""
         broken = self._tampered()
-        for size, name in sorted(self.note_sizes.items()):
+        for size, name in sorted(self.layout.notes.items()):
             if broken and size > self.state.size:
                 continue  # of records that could not be judged
             checkpoint = self._note(size, name)
@@ -386,12 +350,12 @@ class _Verification:
                 self.tally.checkpoint = checkpoint
         if self._tampered():
             return
-        missing = sorted(self.kept - self.note_sizes.keys())
+        missing = sorted(self.kept - self.layout.notes.keys())
         if missing:
             self.find(
                 "checkpoint_missing", CHECKPOINTS, f"the note of {missing[0]} records, and {len(missing) - 1} more"
             )
-        elif self.quoted and max(self.note_sizes, default=0) < self.quoted:
+        elif self.quoted and max(self.layout.notes, default=0) < self.quoted:
             self.find(
                 "checkpoint_missing", CHECKPOINTS, f"none of {self.quoted} records or more, though one was signed"
             )
@@ -448,34 +412,16 @@ class _Verification:
     def _unique(self) -> None:
         """Class 14, exactly: hashes that occur twice are read again and compared as texts."""
         nonces, calls = self.nonces.suspects(), self.calls.suspects()
-        if not nonces and not calls:
-            return
-        seen: dict[tuple[str, str], int] = {}
-        for seq, record in self._reread():
-            nonce = cast("str", record["nonce"])
-            if hash_of(nonce) in nonces:
-                self._once(seen, ("duplicate_nonce", nonce), seq)
-            call = record.get("call")
-            if (
-                isinstance(call, str)
-                and record["type"] != "call.outcome"
-                and record.get("attempt", 1) == 1
-                and hash_of(call) in calls
-            ):
-                self._once(seen, ("duplicate_call", call), seq)
+        if nonces or calls:
+            find_duplicates(self._reread(), nonces, calls, self.find)
 
-    def _once(self, seen: dict[tuple[str, str], int], key: tuple[str, str], seq: int) -> None:
-        first = seen.setdefault(key, seq)
-        if first != seq:
-            self.find(key[0], f"record {seq}", f"{key[1]} occurs in record {first} too")
-
-    def _reread(self) -> Iterator[tuple[int, dict[str, object]]]:
-        for _, name in self.segments:
+    def _reread(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for _, name in self.layout.segments:
             with self.source.map(name) as data:
-                _, offset = read_header(data)
                 try:
+                    _, offset = read_header(data)
                     for group in groups(data, offset):
                         for index, payload in enumerate(group.records):
-                            yield group.first + index, cast("dict[str, object]", canonical.decode(payload))
+                            yield group.first + index, cast("dict[str, Any]", canonical.decode(payload))
                 except FrameBad:
                     return  # the torn end, which has been reported

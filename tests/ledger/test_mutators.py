@@ -751,3 +751,16 @@ def test_every_finding_has_a_mutator():
 
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert [name for name in KINDS if f'"{name}"' not in tests] == []
+
+
+def test_many_findings_of_one_name_hide_no_other(forger):
+    """A log can be made to give a thousand harmless findings; the verdict is the worst one's all the same."""
+    from ledger.verify import _Verification
+
+    run = _Verification(MemorySource(forger.files), forger.trust, None, None)
+    for n in range(1000):
+        run.find("seal_gap", f"record {n}", "long ago")
+    run.find("policy_unknown", "record 1001", "never activated")
+    report = run.run(0)
+    assert report.exit_code == 1
+    assert len(report.findings) == 101

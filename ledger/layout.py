@@ -1,0 +1,62 @@
+"""Which files of a directory are what; every one has to be something (class 22)."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.directory import BALLAST, CHECKPOINTS, DESCRIPTION, LOCK, QUARANTINE, SEGMENTS
+from ledger.sources import Source
+
+_SEGMENT = re.compile(r"([0-9]{20})\.seg")
+_NOTE = re.compile(r"([0-9]{20})\.note")
+
+_WRITTEN_ASIDE: Final = {
+    SEGMENTS: re.compile(r"[0-9]{20}\.seg\.tmp"),
+    CHECKPOINTS: re.compile(r"[0-9]{20}\.note\.tmp"),
+    QUARANTINE: re.compile(r"[0-9a-f-]+\.torn\.tmp"),
+}
+"""Names under which files are written before they are renamed; opening removes what a crash left of them."""
+
+_FOLDERS: Final = (f"{SEGMENTS}/", f"{CHECKPOINTS}/", f"{QUARANTINE}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files of a ledger by what they are."""
+
+    described: bool
+    segments: tuple[tuple[int, str], ...]
+    """(first seq, name) in order."""
+    notes: dict[int, str]
+    """Names of checkpoint notes by size."""
+    quarantine: frozenset[str]
+    """Base names."""
+
+
+def read_layout(source: Source, find: Callable[[str, str, str], None]) -> Layout:
+    """The layout; whatever is no part of one is reported."""
+    segments: list[tuple[int, str]] = []
+    notes: dict[int, str] = {}
+    quarantine: set[str] = set()
+    names = source.names()
+    for name in names:
+        folder, _, base = name.rpartition("/")
+        if folder == SEGMENTS and (match := _SEGMENT.fullmatch(base)):
+            segments.append((int(match[1]), name))
+        elif folder == CHECKPOINTS and (match := _NOTE.fullmatch(base)):
+            notes[int(match[1])] = name
+        elif folder == QUARANTINE and base.endswith(".torn"):
+            quarantine.add(base)
+        elif folder in _WRITTEN_ASIDE and _WRITTEN_ASIDE[folder].fullmatch(base):
+            find("recovery_unfinished", name, "a file that was never put in its place")
+        elif name == BALLAST:
+            with source.map(name) as data:
+                if data[:] != bytes(len(data)):
+                    find("file_unexpected", name, "the ballast is not all zeros")
+        elif name == LOCK:
+            if source.read(name):
+                find("file_unexpected", name, "the lock file is not empty")
+        elif name != DESCRIPTION and name not in _FOLDERS:
+            find("file_unexpected", name, "no part of a ledger")
+    return Layout(DESCRIPTION in names, tuple(sorted(segments)), notes, frozenset(quarantine))
