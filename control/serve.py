@@ -11,6 +11,7 @@ true). Order of the end: not ready, drain, operators and health, state.
 import asyncio
 import hashlib
 import logging
+import os
 import signal
 import socket
 import threading
@@ -125,6 +126,7 @@ class _Service:
         snapshots = asyncio.create_task(self._keep_limits())
         try:
             await asyncio.to_thread(self._listen, listeners, node, loop, health)
+            await asyncio.to_thread(self._record_start, node)
             self.announce(self._announcement(node))
             await stop.wait()
             node.draining = True
@@ -135,6 +137,19 @@ class _Service:
             await asyncio.to_thread(listeners.stop)
             await asyncio.to_thread(thread.stop)
             (self.config.state / SOCKET_NAME).unlink(missing_ok=True)
+
+    def _record_start(self, node: Node) -> None:
+        """Who started it, and how it listens, is on record."""
+        detail = {
+            "version": version("exeat"),
+            "listen": ", ".join(str(Address(host, port)) for host, port in node.addresses),
+            "health": node.health or "none",
+            "unsafe": ", ".join(self.unsafe) or "none",
+        }
+        try:
+            self.state.record_act(peers.actor_of(os.geteuid()), "up", detail)
+        except StateUnavailable as unavailable:
+            raise StartRefused(unavailable.message, unavailable.fix) from unavailable
 
     async def _keep_limits(self) -> None:
         """Bounds what a start after a crash has to read. Snapshots are taken on this, the reserving thread."""

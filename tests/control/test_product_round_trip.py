@@ -137,6 +137,9 @@ def test_up_without_anything_says_how_to_begin_and_denies_everything() -> None:
         refused = product.run("true")
         assert refused.code == 1
         assert "no policy is active" in refused.err
+        (started,) = product.records("operator.act")
+        assert (started["act"], started["actor"]["id"]) == ("up", str(os.geteuid()))
+        assert started["detail"]["listen"] == product.status()["listening"][0]
 
 
 def test_an_allowed_and_a_denied_call_and_their_lines(product: Product, service: Service) -> None:
@@ -258,13 +261,13 @@ def test_an_agent_with_a_connection_pool_outlives_its_credential_several_times(p
         "import httpx2, time\n"
         "with httpx2.Client(timeout=20) as client:\n"
         "    for n in range(12):\n"
-        "        assert client.get(f'https://saas.test/v1/items/{n}').status_code == 200; time.sleep(0.6)\n"
+        "        assert client.get(f'https://saas.test/v1/items/{n}').status_code == 200; time.sleep(0.8)\n"
     )
-    done = product.run(sys.executable, "-c", script, options=("--ttl", "2s"))
+    done = product.run(sys.executable, "-c", script, options=("--ttl", "3s"))
     assert done.code == 0, done.err
     agents = [record["agent"] for record in product.records("call.intent")]
     assert len(agents) == 12
-    assert len({agent["credential"] for agent in agents}) >= 4
+    assert len({agent["credential"] for agent in agents}) >= 4, "it did not outlive three lifetimes"
     assert len({agent["run"] for agent in agents}) == 1
 
 
