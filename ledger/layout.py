@@ -28,24 +28,28 @@ class Layout:
     described: bool
     segments: tuple[tuple[int, str], ...]
     """(first seq, name) in order."""
-    notes: dict[int, str]
-    """Names of checkpoint notes by size."""
+    notes: dict[int, bytes]
+    """Checkpoint notes by size."""
     quarantine: frozenset[str]
     """Base names."""
 
 
 def read_layout(source: Source, find: Callable[[str, str, str], None]) -> Layout:
-    """The layout; whatever is no part of one is reported."""
+    """The layout; whatever is no part of one is reported.
+
+    Notes are read before segments are listed: while a log is being written, records are there before their checkpoint,
+    and a note may be replaced by a newer one at any time.
+    """
     segments: list[tuple[int, str]] = []
-    notes: dict[int, str] = {}
+    notes = {size: note for size, name in note_names(source) if (note := _read_if_there(source, name)) is not None}
     quarantine: set[str] = set()
     names = source.names()
     for name in names:
         folder, _, base = name.rpartition("/")
         if folder == SEGMENTS and (match := _SEGMENT.fullmatch(base)):
             segments.append((int(match[1]), name))
-        elif folder == CHECKPOINTS and (match := _NOTE.fullmatch(base)):
-            notes[int(match[1])] = name
+        elif folder == CHECKPOINTS and _NOTE.fullmatch(base):
+            continue
         elif folder == QUARANTINE and base.endswith(".torn"):
             quarantine.add(base)
         elif folder in _WRITTEN_ASIDE and _WRITTEN_ASIDE[folder].fullmatch(base):
@@ -60,3 +64,20 @@ def read_layout(source: Source, find: Callable[[str, str, str], None]) -> Layout
         elif name != DESCRIPTION and name not in _FOLDERS:
             find("file_unexpected", name, "no part of a ledger")
     return Layout(DESCRIPTION in names, tuple(sorted(segments)), notes, frozenset(quarantine))
+
+
+def note_names(source: Source) -> list[tuple[int, str]]:
+    """(size, name) of the checkpoint notes that are there now, in order."""
+    found: list[tuple[int, str]] = []
+    for name in source.names():
+        folder, _, base = name.rpartition("/")
+        if folder == CHECKPOINTS and (match := _NOTE.fullmatch(base)):
+            found.append((int(match[1]), name))
+    return sorted(found)
+
+
+def _read_if_there(source: Source, name: str) -> bytes | None:
+    try:
+        return source.read(name)
+    except FileNotFoundError:
+        return None  # replaced by a newer one since it was listed

@@ -21,10 +21,10 @@ from typing import Any, Final, cast
 
 from ledger import canonical
 from ledger.batch import statement
-from ledger.directory import CHECKPOINTS, DESCRIPTION, QUARANTINE, SEGMENTS, Description
+from ledger.directory import CHECKPOINTS, DESCRIPTION, QUARANTINE, SEGMENTS, Description, note_name
 from ledger.findings import Broken, Finding, Weight
 from ledger.keyring import Keyring
-from ledger.layout import read_layout
+from ledger.layout import note_names, read_layout
 from ledger.lifecycle import LifecycleBroken
 from ledger.note import Checkpoint, NoteInvalid, Verifier, open_note, unsafe_checkpoint_text
 from ledger.report import Report, Tally
@@ -342,20 +342,22 @@ class _Verification:
     def _notes(self) -> None:
         """Classes 5, 8, 9, 11: every note on disk, and none missing."""
         broken = self._tampered()
-        for size, name in sorted(self.layout.notes.items()):
+        for size, note in sorted(self.layout.notes.items()):
+            name = f"{CHECKPOINTS}/{note_name(size)}"
             if broken and size > self.state.size:
                 continue  # of records that could not be judged
-            checkpoint = self._note(size, name)
+            checkpoint = self._note(size, name, note)
             if checkpoint is not None and self._agrees(checkpoint, name):
                 self.tally.checkpoint = checkpoint
         if self._tampered():
             return
-        missing = sorted(self.kept - self.layout.notes.keys())
+        present = self.layout.notes.keys() | {size for size, _ in note_names(self.source)}  # a writer may have gone on
+        missing = sorted(self.kept - present)
         if missing:
             self.find(
                 "checkpoint_missing", CHECKPOINTS, f"the note of {missing[0]} records, and {len(missing) - 1} more"
             )
-        elif self.quoted and max(self.layout.notes, default=0) < self.quoted:
+        elif self.quoted and max(present, default=0) < self.quoted:
             self.find(
                 "checkpoint_missing", CHECKPOINTS, f"none of {self.quoted} records or more, though one was signed"
             )
@@ -363,8 +365,7 @@ class _Verification:
     def _tampered(self) -> bool:
         return any(finding.kind.weight is Weight.TAMPERED for finding in self.findings)
 
-    def _note(self, size: int, name: str) -> Checkpoint | None:
-        note = self.source.read(name)
+    def _note(self, size: int, name: str, note: bytes) -> Checkpoint | None:
         key = self.keys.for_record(size - 1)
         if key is None:
             return None  # the log's first record is broken; that has been found

@@ -2,7 +2,7 @@
 
 import json
 
-from ledger import Trust, read_records, render, verify
+from ledger import Limits, Trust, read_records, render, verify
 
 
 def fill(ledger, records, calls=3):
@@ -71,3 +71,18 @@ def test_restarts_are_paired_and_reported(world, records, tmp_path):
     assert report.starts == 3
     assert report.recoveries == ()
     assert [record.type for record in read_records(tmp_path / "ledger")].count("ledger.stop") == 3
+
+
+def test_a_ledger_can_be_verified_again_and_again_while_it_is_written(world, records, tmp_path):
+    """Notes come and go, segments begin: nothing of that is ever taken for tampering."""
+    limits = Limits(reserve_bytes=0, ballast_bytes=0, seal_active_seconds=0, segment_bytes=20_000)
+    with world(limits=limits, clock=None) as ledger:
+        trust = ledger.trust()
+        waiting = []
+        for n in range(400):
+            waiting.append(ledger.submit(*records.denied(f"d_{n}")))
+            if n % 20 == 0:
+                report = verify(tmp_path / "ledger", trust)
+                assert {finding.name for finding in report.findings} <= {"tail_torn", "recovery_unfinished"}
+        assert all(future.result(30) for future in waiting)
+    assert verify(tmp_path / "ledger", trust).exit_code == 0
