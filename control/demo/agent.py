@@ -54,7 +54,7 @@ def ask(prompt: str) -> tuple[int, str, str | None]:
 def chat() -> None:
     """An allowed call, and a look for the real secret wherever this program can look."""
     status, text, _ = ask("Can ticket 41 be closed?")
-    client = "openai" if HAS_SDK else "httpx2"
+    client = "the OpenAI SDK" if HAS_SDK else "httpx2; the OpenAI SDK is not installed"
     tell(client=client, status=status, text=text, environment=_readable_environment())
 
 
@@ -62,7 +62,7 @@ def delete() -> None:
     """A call that no rule allows and one forbids."""
     if not HAS_SDK:
         answer = httpx2.delete(f"{MODELS}/models/demo-1", headers=_own(), timeout=30)
-        tell(status=answer.status_code, error="httpx2", code=answer.json()["code"], rule=answer.json()["rule"])
+        tell(status=answer.status_code, error=None, code=answer.json()["code"], rule=answer.json()["rule"])
         return
     try:
         _sdk().models.delete("demo-1")

@@ -183,7 +183,8 @@ def denied(stage: Stage) -> None:
     (told,) = stage.agent("support-agent", "delete").told()
     stage.expect(told["status"] == 403 and told["code"] == "rule_denied", f"not denied as it should be: {told}")
     stage.expect(len(_saas(stage).seen) == before, "a denied call reached the service")
-    stage.say(f"    the client raises {told['error']}: HTTP {told['status']}, code {told['code']}, rule {told['rule']}")
+    reads = "reads" if told["error"] is None else f"raises {told['error']}:"
+    stage.say(f"    the client {reads} HTTP {told['status']}, code {told['code']}, rule {told['rule']}")
     stage.say("    the service saw nothing of it")
 
 
