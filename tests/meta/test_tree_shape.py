@@ -12,8 +12,7 @@ MAX_LINES = 400
 """A longer file asks which two nouns are in it."""
 
 LONGER: dict[str, str] = {
-    "proxy/pipeline.py": "one noun: the eight steps of a call, to be read in one go",
-    "ledger/log.py": "one noun: the writer thread, its queue and its end; two lines over",
+    "ledger/log.py": "one noun: the writer thread, its queue and its end",
     "ledger/verify.py": "one noun: the passes over a ledger, in the order a verifier must take",
 }
 """Path: why it is one noun all the same."""
