@@ -293,6 +293,20 @@ def test_a_drain_lets_a_call_end_says_it_is_not_ready_and_exits_cleanly(product:
     product.process = None
 
 
+def test_a_killed_process_leaves_a_state_that_commands_and_the_next_start_can_use(product: Product) -> None:
+    product.cli("revoke", "account", "agent", "--reason", "before").ok()
+    product.stop(signal.SIGKILL)
+    assert (product.state / "operators.sock").exists()
+    assert product.cli("status", "--json").ok().json["epoch"] == 1
+    product.cli("restore", "account", "agent", "--reason", "after").ok()
+    product.start()
+    assert fetch(product, "/v1/items/1") == '200 {"ok":true}'
+    assert product.stop() == 0
+    trust = str(product.state / "trust.policy")
+    verified = product.cli("ledger", "verify", str(product.state / "ledger"), "--trust", trust)
+    assert verified.code == 0, verified.out
+
+
 def test_commands_do_the_same_to_a_state_nobody_holds(product: Product) -> None:
     assert product.stop() == 0
     product.cli("secret", "set", "lab", stdin=b"new-value\n").ok()

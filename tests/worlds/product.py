@@ -202,5 +202,8 @@ def running(
         if product.process is not None:
             code = product.stop()
             assert code == 0, f"exeat up ended with {code}\n{product.log.read_text()}"
+        log = product.log.read_bytes()
+        assert b"eyJ" not in log, "a token is in the log"
+        assert not [name for name, value in (secrets or {}).items() if value in log], "a secret is in the log"
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)
