@@ -1,6 +1,6 @@
 """Calls as lines for people, folded from the ledger's records: an intent and its outcome are one line."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,14 @@ class CallLine:
 
 
 class Fold:
-    """Turns records, in order, into lines. Open intents wait for their outcome."""
+    """Turns records, in order, into lines. Open intents wait for their outcome.
 
-    def __init__(self) -> None:
+    `earlier` finds the record of a seq that lies before the first one taken: the intent of a call that was in flight
+    then. Without it such a call's line lacks what only its intent says.
+    """
+
+    def __init__(self, earlier: Callable[[int], Record | None] = lambda seq: None) -> None:
+        self._earlier = earlier
         self._open: dict[int, Record] = {}
 
     def take(self, records: Iterable[Record]) -> Iterator[CallLine]:
@@ -46,8 +51,8 @@ class Fold:
             if record.type == "call.intent":
                 self._open[record.seq] = record
             elif record.type == "call.outcome":
-                intent = self._open.pop(int(str(record.body["intent"])), None)
-                yield _outcome(record, intent)
+                seq = int(str(record.body["intent"]))
+                yield _outcome(record, self._open.pop(seq, None) or self._earlier(seq))
             elif record.type == "call.denied":
                 yield _denied(record)
             elif record.type == "call.rejected":

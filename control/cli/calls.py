@@ -1,6 +1,7 @@
 """`exeat calls`: what went through, read from the ledger's files; works beside a running process and without one."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from control.call_lines import CALL_TYPES, CallLine, Fold, shown
 from control.cli.durations import Duration
 from control.cli.invocation import Exit, Invocation, Trouble, command_options
 from control.codec import to_json
+from ledger.directory import segment_files
 from ledger.errors import LedgerRefused
 from ledger.reading import Cursor, Record, find_call
 
@@ -41,21 +43,25 @@ def tail(
     lines: int | None,
 ) -> None:
     """Show the newest calls, one line each, oldest first."""
-    fold = Fold()
-    cursor = Cursor(_directory(invocation))
     after = "" if since is None else _stamp(datetime.now(UTC) - timedelta(seconds=since))
+    keep = lines if lines is not None else (None if since is not None else LINES)
 
     def wanted(found: Iterator[CallLine]) -> Iterator[CallLine]:
         for line in found:
             if line.ts >= after and account in (None, line.account) and tenant in (None, line.tenant):
                 yield line
 
-    keep = lines if lines is not None else (None if since is not None else LINES)
-    history: list[CallLine] = []
-    for records in _batches(cursor):
-        history.extend(wanted(fold.take(records)))
-        if keep is not None and len(history) > keep:
-            del history[: len(history) - keep]
+    directory = _directory(invocation)
+    # From the newest segment backwards, so that the newest calls of a long ledger are shown at once.
+    for start in _starts(directory):
+        fold, cursor = Fold(lambda seq: _record(directory, seq)), Cursor(directory, start)
+        history: deque[CallLine] = deque(maxlen=keep)
+        oldest = ""
+        for records in _batches(cursor):
+            oldest = oldest or (records[0].ts if records else "")
+            history.extend(wanted(fold.take(records)))
+        if len(history) == keep or (after and oldest and oldest < after):
+            break
     for line in history:
         _print(invocation, line)
     while follow:
@@ -92,6 +98,21 @@ def _directory(invocation: Invocation) -> Path:
     if not directory.is_dir():
         raise Trouble(f"{directory} is no ledger", "Name the state folder: --state DIR, or start with: exeat up")
     return directory
+
+
+def _starts(directory: Path) -> Iterator[int]:
+    """Seqs to begin reading at: the newest segment's first, then further and further back, at last 0."""
+    firsts = [first for first, _ in segment_files(directory)]
+    back = 1
+    while back < len(firsts):
+        yield firsts[-back]
+        back *= 2
+    yield 0
+
+
+def _record(directory: Path, seq: int) -> Record | None:
+    found = Cursor(directory, seq).read(1)
+    return found[0] if found and found[0].seq == seq else None
 
 
 def _batches(cursor: Cursor) -> Iterator[list[Record]]:

@@ -14,6 +14,7 @@ from control.operations import PolicyRefused
 from control.policies import check_policy, provenance_of
 from control.serve import DRAIN_SECONDS, Announcement, UpConfig, serve
 from control.startup import Address, StartRefused, parse_address
+from control.state import StateUnavailable
 
 
 class AddressType(click.ParamType[Address]):
@@ -97,6 +98,10 @@ def up(
         report = serve(config, announce)
     except StartRefused as refused:
         raise Trouble(str(refused), refused.cure) from refused
+    except StateUnavailable as unavailable:
+        raise Trouble(
+            f"not everything could be written at the end: {unavailable.message}", unavailable.fix
+        ) from unavailable
     document = {"finished": report.finished, "cut": report.cut}
     invocation.line(to_json(document), f"stopped: {report.finished} calls finished, {report.cut} were cut")
 

@@ -1,10 +1,18 @@
 """Records become lines: one for each attempt, the right verdict, nothing invented."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from control.call_lines import Fold, shown
+from control.cli import run_command
+from ledger import Ledger, Limits, MemoryLockStore
+from ledger.directory import segment_files
 from ledger.reading import Record
 
+POLICY = "sha256:" + "1" * 64
 OP = {
     "connector": "tickets",
     "tool": None,
@@ -74,6 +82,11 @@ def test_an_outcome_whose_intent_lies_before_what_was_read_is_still_shown() -> N
     assert (line.account, line.operation, line.http) == (None, "-", 200)
 
 
+def test_an_intent_before_what_was_read_is_looked_up() -> None:
+    (line,) = Fold(lambda seq: intent(seq) if seq == 1 else None).take([outcome(5, of=1)])
+    assert (line.account, line.rules) == ("support", ("read-tickets",))
+
+
 def test_a_denial_says_code_and_rule() -> None:
     decision = {
         "verdict": "deny",
@@ -109,3 +122,51 @@ def test_an_open_intent_is_shown_as_open() -> None:
     list(fold.take([intent(1)]))
     (line,) = fold.still_open()
     assert (line.verdict, line.http, line.result) == ("open", None, None)
+
+
+def ledger_of(folder: Path, calls: int) -> Path:
+    """A real ledger in small segments, with so many calls."""
+    limits = Limits(segment_bytes=8192)
+    ledger = Ledger.create(
+        folder / "ledger", keys=folder / "keys", lock_store=MemoryLockStore(), origin="t/1", limits=limits
+    )
+    ledger.submit(
+        "policy.activate", "-",
+        {"policy": POLICY, "previous": None, "actor": {"kind": "uid", "id": "0", "name": "r"}, "files": []},
+    ).result(10)  # fmt: skip
+    env = {"proxy": "0", "config": "c", "worker": "w", "unsafe": []}
+    commit = "hmac-sha256:" + "0" * 64
+    decision = {
+        "verdict": "allow", "policy": POLICY, "epoch": 3, "rules": ["read-tickets"], "reasons": [],
+        "inputs": commit, "approvals": [],
+    }  # fmt: skip
+    for n in range(calls):
+        call = f"c_{n:022d}"
+        seq = ledger.submit(
+            "call.intent", "acme",
+            {
+                "call": call, "attempt": 1, "agent": AGENT, "op": OP, "decision": decision, "secret": None,
+                "cost": None,
+                "env": env, "req": {"commit": commit, "len": 0, "media": None},
+            },
+        ).result(10).seq  # fmt: skip
+        result = {
+            "status": "confirmed", "http": 200, "err": None, "code": None, "sent": True, "started_us": 1, "ended_us": 2,
+        }  # fmt: skip
+        content = {"call": call, "attempt": 1, "intent": seq, "result": result, "resp": None, "cost": None}
+        ledger.submit("call.outcome", "acme", content).result(10)
+    ledger.close()
+    return folder
+
+
+@pytest.mark.parametrize("options", [["-n", "3"], ["-n", "35"], ["-n", "500"], ["--since", "1h"], ["-n", "0"]])
+def test_tail_shows_the_newest_whatever_segment_they_lie_in(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ledger_of(tmp_path, 40)
+    assert len(segment_files(state / "ledger")) > 4
+    assert run_command(["calls", "tail", "--state", str(state), "--json", *options]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = min(40, int(options[1])) if options[0] == "-n" else 40
+    assert [line["call"] for line in lines] == [f"c_{n:022d}" for n in range(40 - expected, 40)]
+    assert {line["account"] for line in lines} <= {"support"}
