@@ -6,6 +6,7 @@ from typing import Final
 
 from credentials.principal import Principal
 from proxy.denials import Denial
+from proxy.http.errors import RequestRefused
 from proxy.http.request import RequestHead, RequestParser
 from proxy.wire import Wire, WireClosed
 
@@ -34,6 +35,9 @@ class Exchange:
     head: RequestHead
     tunnel: Tunnel | None
     """None for a request outside of any tunnel."""
+    refusal: RequestRefused | None = None
+    """What is wrong with the body, where that showed together with the head; raised when the body is asked for, so
+    that the refusal has its agent's name on it."""
 
     @property
     def in_tunnel(self) -> bool:
@@ -42,6 +46,8 @@ class Exchange:
 
     async def hold_body(self) -> bytes:
         """The whole body; the parser bounds it. Raises `RequestRefused`, or `WireClosed` when it breaks off."""
+        if self.refusal is not None:
+            raise self.refusal
         if self.head.expect_continue and not self.parser.complete:
             self.wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts: list[bytes] = []

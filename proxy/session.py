@@ -68,6 +68,7 @@ class Session:
         timer."""
         self._loop = asyncio.get_running_loop()
         self._in_tunnel = False
+        self._refusal: RequestRefused | None = None
         self._closes_at = math.inf
         """Unix seconds from which on an idle tunnel is closed, because its credential ends soon."""
 
@@ -91,7 +92,7 @@ class Session:
             head = parser.head
             if head is None:
                 return
-            exchange = Exchange(self._wire, parser, head, None)
+            exchange = Exchange(self._wire, parser, head, None, self._refusal)
             self.idle = False
             if head.method == "CONNECT":
                 tunnel = await self._connect(exchange)
@@ -100,7 +101,7 @@ class Session:
                     return
                 if not parser.complete:
                     return
-            elif not await self._doorman.pipeline.answer(exchange):
+            elif not await self._doorman.pipeline.answer(exchange) or self._refusal is not None:
                 return
             parser.next()
             self.idle = True
@@ -201,7 +202,9 @@ class Session:
             if head is None:
                 return
             self.idle = False
-            if not await self._doorman.pipeline.answer(Exchange(self._wire, parser, head, tunnel)):
+            if not await self._doorman.pipeline.answer(Exchange(self._wire, parser, head, tunnel, self._refusal)):
+                return
+            if self._refusal is not None:
                 return
             parser.next()
             self.idle = True
@@ -219,7 +222,7 @@ class Session:
             if not data:
                 return False
             self.idle = False
-            if _fed(parser, data):
+            if self._feed(parser, data):
                 return True
         try:
             async with asyncio.timeout(self._timeouts.headers):
@@ -229,17 +232,21 @@ class Session:
 
     async def _rest_of_head(self, parser: RequestParser) -> bool:
         while data := await self._wire.read():
-            if _fed(parser, data):
+            if self._feed(parser, data):
                 return True
         return False
+
+    def _feed(self, parser: RequestParser, data: bytes) -> bool:
+        """True when the head is there after these bytes. Raises `RequestRefused` when none will be."""
+        try:
+            parser.feed(data)
+        except RequestRefused as error:
+            if parser.head is None:
+                raise
+            self._refusal = error
+        return parser.head is not None
 
     async def _refuse_unparsed(self, error: RequestRefused) -> None:
         """What came is no request that could be read: there is no head to answer to."""
         await self._doorman.endings.reject_unparsed(self._wire, error.code, error.detail, in_tunnel=self._in_tunnel)
         await linger(self._wire)
-
-
-def _fed(parser: RequestParser, data: bytes) -> bool:
-    """True when the head is there after these bytes."""
-    parser.feed(data)
-    return parser.head is not None

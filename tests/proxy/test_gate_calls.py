@@ -195,7 +195,7 @@ async def test_a_stream_is_relayed_as_it_comes_and_cut_within_a_second(tmp_path:
 
         async def listen() -> None:
             async for chunk in agent.chunks():
-                received.append(chunk)
+                received.append(chunk)  # noqa: PERF401 - one by one: what has come counts, not what will
 
         listening = asyncio.create_task(listen())
         while len(received) < 3:
@@ -313,6 +313,24 @@ async def test_concurrency_slots_are_given_back_on_every_path(tmp_path: Path) ->
         here.origin.script = answers(reply())
         async with here.agent() as third:
             assert (await third.request("GET", "/things/3")).status == 200
+
+
+@pytest.mark.parametrize(("path", "code"), [("/things/1", "body_too_large"), ("/other", "not_allowed")])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_above_the_bound_is_refused_with_its_agents_name(
+    tmp_path: Path, path: str, code: str, chunked: bool
+) -> None:
+    """It cannot be inspected whole, so it does not leave; and the record says whose it was."""
+    async with town(tmp_path) as here, here.agent() as agent:
+        framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {2 << 20}"
+        agent.writer.write(f"POST {path} HTTP/1.1\r\nHost: saas.test\r\n{framing}\r\n\r\n".encode())
+        if chunked:
+            agent.writer.write(b"10000\r\n" + bytes(65536) + b"\r\n" + (b"10000\r\n" + bytes(65536) + b"\r\n") * 20)
+        answer = await agent.read_answer("POST")
+        assert answer.code == code
+        assert here.origin.connections == []
+        (record,) = await here.gate.records("call.denied")
+        assert record.body["agent"]["id"] == "agent"
 
 
 async def test_a_missing_secret_denies_before_anything_is_consumed(tmp_path: Path) -> None:
