@@ -108,7 +108,7 @@ def test_a_crash_while_issuing_leaves_a_record_and_no_token(
         assert len(records(state, "token.issue")) == 1
 
 
-@pytest.mark.parametrize(("seed", "kills"), [(1, 4), pytest.param(2, 200, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize(("seed", "kills"), [(1, 4), pytest.param(2, 100, marks=pytest.mark.campaign)])
 def test_killed_at_random_instants(
     folder: Path, policies: tuple[Path, Path], ana: Actor, seed: int, kills: int
 ) -> None:
