@@ -46,7 +46,10 @@ def render() -> str:
 
 
 def _sections() -> Iterator[str]:
-    context = click.Context(root, info_name="exeat", max_content_width=WIDTH, terminal_width=WIDTH)
+    names = root.context_settings["help_option_names"]
+    context = click.Context(
+        root, info_name="exeat", help_option_names=names, max_content_width=WIDTH, terminal_width=WIDTH
+    )
     yield _section("exeat", root, context)
     for name in root.list_commands(context):
         command = root.get_command(context, name)
