@@ -22,7 +22,8 @@ from control.demo.saas import Saas
 
 START_SECONDS = 30.0
 WORDS_BEFORE_REVOKING = 12
-EXEAT = (sys.executable, "-m", "control.cli")
+# -P: what lies in the folder where the demonstration is started must not be imported in place of our packages.
+EXEAT = (sys.executable, "-P", "-m", "control.cli")
 
 
 class SceneFailed(Exception):
@@ -81,7 +82,7 @@ class Stage:
         """An agent's program behind `exeat run`, still running."""
         self.say(f"    $ exeat run --as {account} -- python agent.py {what}")
         process = subprocess.Popen(
-            [*EXEAT, "run", "--as", account, "--", sys.executable, "-m", "control.demo.agent", what],
+            [*EXEAT, "run", "--as", account, "--", sys.executable, "-P", "-m", "control.demo.agent", what],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=self.environment(),
         )  # fmt: skip
         self.agents.append(process)

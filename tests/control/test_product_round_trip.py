@@ -307,6 +307,29 @@ def test_a_killed_process_leaves_a_state_that_commands_and_the_next_start_can_us
     assert verified.code == 0, verified.out
 
 
+def test_a_run_lives_through_a_restart_and_renews_its_credential_afterwards(product: Product) -> None:
+    host, port = product.door()
+    product.listen = f"{host}:{port}"
+    script = (
+        "import sys, time, urllib.request\n"
+        "while True:\n"
+        "    try: urllib.request.urlopen('https://saas.test/v1/items/1', timeout=20).read(); print('ok', flush=True)\n"
+        "    except OSError as error: print(error, flush=True)\n"
+        "    time.sleep(0.2)\n"
+    )
+    run = product.spawn(sys.executable, "-c", script, options=("--ttl", "4s"))
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"ok\n"
+    assert product.stop() == 0
+    assert any(line != b"ok\n" for line in iter(run.stdout.readline, b"")), "it did not notice"
+    product.start()
+    first = {record["agent"]["credential"] for record in product.records("call.intent")}
+    wait_until(lambda: len({r["agent"]["credential"] for r in product.records("call.intent")} - first) >= 2)
+    run.terminate()
+    _, err = run.communicate(timeout=20)
+    assert "renewed no more" not in err.decode()
+
+
 def test_commands_do_the_same_to_a_state_nobody_holds(product: Product) -> None:
     assert product.stop() == 0
     product.cli("secret", "set", "lab", stdin=b"new-value\n").ok()
