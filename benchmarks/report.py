@@ -39,7 +39,20 @@ class Found:
 def tables(found: Sequence[Found]) -> str:
     """Calls over open tunnels, then new tunnels and memory: one line a peer, medians over the rounds."""
     base = next((one for one in found if one.name == BASE), None)
-    calls = [["what", "c=1 req/s", "c=1 p50 ms", "c=16 req/s", "p50 ms", "cpu us/req", "ratio", "c=64 req/s", "ratio"]]
+    calls = [
+        [
+            "what",
+            "c=1 req/s",
+            "c=1 p50 ms",
+            "c=16 req/s",
+            "p50 ms",
+            "ratio",
+            "cpu us/req",
+            "cpu ratio",
+            "c=64 req/s",
+            "ratio",
+        ]
+    ]
     opened = [["what", "new tunnels/s", "cpu us", "ratio", "idle MiB", "KiB/idle tunnel"]]
     for one in found:
         calls.append(
@@ -49,8 +62,9 @@ def tables(found: Sequence[Found]) -> str:
                 _number(one.median("c=1", "p50_ms"), 2),
                 _number(one.median("c=16", "rate")),
                 _number(one.median("c=16", "p50_ms"), 2),
-                _number(one.median("c=16", "cpu_us")),
                 _ratio(one, base, "c=16"),
+                _number(one.median("c=16", "cpu_us")),
+                _ratio(base, one, "c=16", "cpu_us"),
                 _number(one.median("c=64", "rate")),
                 _ratio(one, base, "c=64"),
             ]
@@ -84,9 +98,10 @@ def _number(value: float | None, places: int = 0) -> str:
     return "-" if value is None else f"{value:,.{places}f}"
 
 
-def _ratio(one: Found, base: Found | None, scenario: str) -> str:
-    rate, to = one.median(scenario, "rate"), base.median(scenario, "rate") if base else None
-    return "-" if rate is None or to is None else f"{rate / to:.1f}"
+def _ratio(over: Found | None, under: Found | None, scenario: str, figure: str = "rate") -> str:
+    one = over.median(scenario, figure) if over else None
+    other = under.median(scenario, figure) if under else None
+    return f"{one / other:.1f}" if one is not None and other else "-"
 
 
 def noise(found: Sequence[Found]) -> str:

@@ -68,11 +68,11 @@ def test_an_issuer_that_the_client_does_not_know_ends_the_run(direct: Running, t
 
 def test_the_report_leads_with_ratios_to_mitmdump(tmp_path: Path) -> None:
     slow = Found(
-        "mitmdump", "base", "1", {"c=16": [Reading(100, 1, 2, 3), Reading(300, 1, 2, 3), Reading(200, 1, 2, 3)]}
+        "mitmdump", "base", "1", {"c=16": [Reading(100, 1, 2, 9), Reading(300, 1, 2, 12), Reading(200, 1, 2, 13)]}
     )
     fast = Found("exeat", "us", "1", {"c=16": [Reading(1000, 1, 2, 3)]}, Memory(2**20, 1024))
     lines = tables([slow, fast]).splitlines()
-    assert "| 5.0 |" in " ".join(next(line for line in lines if line.startswith("| us")).split())
+    assert "| 5.0 | 3 | 4.0 |" in " ".join(next(line for line in lines if line.startswith("| us")).split())
     assert "mitmdump, c=16" in noise([slow, fast])
     kept = tmp_path / "kept.json"
     write_json(kept, describe(tmp_path, 2), {"rounds": 3}, [slow, fast])
