@@ -110,9 +110,14 @@ class _Service:
     async def run(self) -> DrainReport:
         """Serves until told to end."""
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        stop, hurry = asyncio.Event(), asyncio.Event()
+
+        def told() -> None:
+            (hurry if stop.is_set() else stop).set()
+
+        # A terminal that is closed sends SIGHUP; that is an end like the others, not a crash.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, told)
         health = self._health_socket()
         gate = self._gate(() if health is None else (_name(health),))
         try:
@@ -130,13 +135,25 @@ class _Service:
             self.announce(self._announcement(node))
             await stop.wait()
             node.draining = True
-            logger.info("draining: no new call is taken")
-            return await gate.drain(self.config.drain_seconds)
+            logger.info("draining: no new call is taken; a second signal cuts those in flight")
+            return await self._drain(gate, hurry)
         finally:
             snapshots.cancel()
             await asyncio.to_thread(listeners.stop)
             await asyncio.to_thread(thread.stop)
             (self.config.state / SOCKET_NAME).unlink(missing_ok=True)
+
+    async def _drain(self, gate: Gate, hurry: asyncio.Event) -> DrainReport:
+        """Calls in flight have ended, or were cut when their time or the operator's patience was over."""
+        gracefully = asyncio.create_task(gate.drain(self.config.drain_seconds))
+        impatient = asyncio.create_task(hurry.wait())
+        await asyncio.wait({gracefully, impatient}, return_when=asyncio.FIRST_COMPLETED)
+        impatient.cancel()
+        if gracefully.done():
+            return gracefully.result()
+        gracefully.cancel()
+        await asyncio.wait({gracefully})
+        return await gate.drain(0)
 
     def _record_start(self, node: Node) -> None:
         """Who started it, and how it listens, is on record."""

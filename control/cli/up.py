@@ -75,6 +75,8 @@ def up(
 ) -> None:
     """Run the proxy and its control side in this terminal until SIGTERM or Ctrl-C.
 
+    Then no new call is taken and those in flight may end; a second signal cuts them. Either way all is recorded.
+
     The state folder is made when there is none. Without a policy every call is denied.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -293,6 +293,25 @@ def test_a_drain_lets_a_call_end_says_it_is_not_ready_and_exits_cleanly(product:
     product.process = None
 
 
+def test_a_second_signal_cuts_what_a_drain_waits_for_and_records_it(product: Product) -> None:
+    run = product.spawn(sys.executable, "-c", STREAM)
+    assert run.stdout is not None
+    run.stdout.readline()
+    health = product.health()
+    assert product.process is not None
+    product.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: get(f"{health}/readyz")[0] == 503)
+    assert product.process.poll() is None
+    assert product.stop(signal.SIGINT, seconds=15) == 0
+    assert "1 were cut" in product.log.read_text()
+    out, _ = run.communicate(timeout=20)
+    assert b"whole" not in out
+    (outcome,) = product.records("call.outcome")
+    assert outcome["result"]["status"] in ("aborted", "indeterminate")
+    trust = str(product.state / "trust.policy")
+    assert product.cli("ledger", "verify", str(product.state / "ledger"), "--trust", trust).code == 0
+
+
 def test_a_killed_process_leaves_a_state_that_commands_and_the_next_start_can_use(product: Product) -> None:
     product.cli("revoke", "account", "agent", "--reason", "before").ok()
     product.stop(signal.SIGKILL)
