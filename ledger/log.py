@@ -9,7 +9,7 @@ Whatever goes wrong beneath, the answer is the same: this object stops for good 
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,16 @@ DEFAULT_RUNG: Final = 0
 
 type Result = Receipt | RecordRefused | LedgerUnavailable
 type _AsyncFuture = asyncio.Future[Receipt]
-type _Item = tuple[str, str, Mapping[str, object], asyncio.AbstractEventLoop | None, _AsyncFuture | Future[Receipt]]
+type Orphaned = Callable[["Result"], None]
+"""Told on the loop what became of a record whose waiter had been cancelled."""
+type _Item = tuple[
+    str,
+    str,
+    Mapping[str, object],
+    asyncio.AbstractEventLoop | None,
+    _AsyncFuture | Future[Receipt],
+    Orphaned | None,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,7 @@ class Ledger:
         `LedgerUnavailable` at once when nothing can be accepted. `content` must not be changed afterwards.
         """
         future: Future[Receipt] = Future()
-        self._put((type, tenant, content, None, future))
+        self._put((type, tenant, content, None, future, None))
         return future
 
     def submit_async(
@@ -160,10 +169,15 @@ class Ledger:
         type: str,  # noqa: A002
         tenant: str,
         content: Mapping[str, object],
+        orphaned: Orphaned | None = None,
     ) -> _AsyncFuture:
-        """As `submit`, for the loop it is called on."""
+        """As `submit`, for the loop it is called on.
+
+        A task that is cancelled while it awaits the future cancels the future, not the record: `orphaned` is then
+        called on the loop with what became of the record, for what has to follow it.
+        """
         future: _AsyncFuture = loop.create_future()
-        self._put((type, tenant, content, loop, future))
+        self._put((type, tenant, content, loop, future, orphaned))
         return future
 
     def _put(self, item: _Item) -> None:
@@ -294,15 +308,15 @@ class Ledger:
 
     def _answer(self, items: list[_Item], results: Sequence[Result]) -> None:
         """Every future of a group gets its result; each loop is woken once."""
-        loops: dict[asyncio.AbstractEventLoop, list[tuple[_AsyncFuture, Result]]] = {}
-        for (_, _, _, loop, future), result in zip(items, results, strict=True):
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[_AsyncFuture, Result, Orphaned | None]]] = {}
+        for (_, _, _, loop, future, orphaned), result in zip(items, results, strict=True):
             if loop is None:
                 _settle(cast("Future[Receipt]", future), result)
             else:
                 waiting = loops.get(loop)
                 if waiting is None:
                     waiting = loops[loop] = []
-                waiting.append((cast("_AsyncFuture", future), result))
+                waiting.append((cast("_AsyncFuture", future), result, orphaned))
         for loop, waiting in loops.items():
             try:
                 loop.call_soon_threadsafe(_deliver, waiting)
@@ -390,11 +404,13 @@ def _settle(future: Future[Receipt], result: Result) -> None:
         future.set_result(result)
 
 
-def _deliver(waiting: list[tuple[_AsyncFuture, Result]]) -> None:
+def _deliver(waiting: list[tuple[_AsyncFuture, Result, Orphaned | None]]) -> None:
     """Runs on the callers' loop."""
-    for future, result in waiting:
+    for future, result, orphaned in waiting:
         if future.done():
-            continue  # cancelled meanwhile; the record stays
+            if orphaned is not None:
+                orphaned(result)  # cancelled meanwhile; the record stays
+            continue
         if isinstance(result, LedgerError):
             future.set_exception(result)
         else:

@@ -58,6 +58,8 @@ class Books:
         self.recorder = recorder
         self.reservations = reservations
         self.metrics = metrics
+        self.orphans = 0
+        """Intents on their way into the ledger whose calls are over."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def finish_later(self, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
@@ -69,13 +71,11 @@ class Books:
 
     async def settled(self) -> None:
         """Nothing is left to finish."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
-
-    @property
-    def unfinished(self) -> int:
-        """Tasks still finishing calls that are over."""
-        return len(self._tasks)
+        while self._tasks or self.orphans:
+            if self._tasks:
+                await asyncio.wait(tuple(self._tasks))
+            else:
+                await asyncio.sleep(0.005)  # the ledger answers every submission, with its failure if need be
 
 
 class Attempt:
@@ -99,26 +99,23 @@ class Attempt:
         """
         books = self._books
         try:
-            future = books.recorder.submit_async(asyncio.get_running_loop(), "call.intent", self._tenant, intent)
-        except LedgerError as error:
-            raise CommitFailed(_HALTED) from error
-        try:
-            receipt = await asyncio.shield(future)
+            # Not shielded: a cancelled wait cancels no record, and the ledger tells `_abandon` when it is durable.
+            self._receipt = receipt = await books.recorder.submit_async(
+                asyncio.get_running_loop(), "call.intent", self._tenant, intent, self._abandon
+            )
         except LedgerError as error:
             raise CommitFailed(_HALTED) from error
         except asyncio.CancelledError:
-            books.finish_later(self._abandon(future))
+            books.orphans += 1
             raise
-        self._receipt = receipt
         return Committed(receipt, digest)
 
-    async def _abandon(self, future: "asyncio.Future[Receipt]") -> None:
-        try:
-            self._receipt = await future
-        except LedgerError as error:
-            logger.error("call %s: its intent never became durable and was not sent: %s", self._call, error)
-            return
-        await self.conclude(Result("aborted", sent=False))
+    def _abandon(self, what: Receipt | LedgerError) -> None:
+        """The call was over before its intent was durable: one that is now is closed as what it is, not sent."""
+        self._books.orphans -= 1
+        if isinstance(what, Receipt):
+            self._receipt = what
+            self._books.finish_later(self.conclude(Result("aborted", sent=False)))
 
     def outcome(self, result: Result, spent_micros: int) -> "asyncio.Future[Receipt]":
         """(8) The outcome is on its way to the ledger; the future is done when it is durable. At most once."""

@@ -258,7 +258,8 @@ class Endings:
         if journey.hold is not None:
             journey.hold.settle(journey.spent_at_most)
         try:
-            await asyncio.shield(attempt.outcome(result, journey.spent_at_most))
+            # Cancelled here, the outcome becomes durable all the same; its answer is not finished.
+            await attempt.outcome(result, journey.spent_at_most)
         except LedgerError as error:
             logger.error("call %s: its outcome could not be recorded: %s", journey.call_id, error)
             self.leave(journey)

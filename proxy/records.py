@@ -7,12 +7,12 @@ that could be an identifier or a secret is replaced by `{}`.
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from credentials.principal import Principal
-from ledger import Receipt
+from ledger import LedgerError, Receipt
 from rules.call import Call
 from rules.claims import Claim, SpendClaim
 from rules.decision import Allowed, Reason
@@ -35,8 +35,12 @@ class Recorder(Protocol):
         type: str,  # noqa: A002 - the ledger's own word
         tenant: str,
         content: Mapping[str, object],
+        orphaned: "Callable[[Receipt | LedgerError], None] | None" = None,
     ) -> "asyncio.Future[Receipt]":
-        """The future is done once the record is durable, or fails with `LedgerUnavailable`."""
+        """The future is done once the record is durable, or fails with `LedgerUnavailable`.
+
+        A future that is cancelled meanwhile cancels no record: `orphaned` is called with what became of it.
+        """
         ...
 
 

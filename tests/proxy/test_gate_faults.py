@@ -37,7 +37,7 @@ class FaultyLedger:
         self.reached = asyncio.Event()
         self.let_go = asyncio.Event()
 
-    def submit_async(self, loop, type, tenant, content):  # noqa: A002
+    def submit_async(self, loop, type, tenant, content, orphaned=None):  # noqa: A002
         fault = self.fault.get(type)
         if fault == "crash":
             raise RuntimeError("injected")
@@ -53,17 +53,15 @@ class FaultyLedger:
 
             async def later() -> None:
                 await self.let_go.wait()
-                try:
-                    receipt = await self.inner.submit_async(loop, type, tenant, content)
-                except Exception as error:
-                    future.set_exception(error)
-                else:
-                    if not future.done():
-                        future.set_result(receipt)
+                receipt = await self.inner.submit_async(loop, type, tenant, content)
+                if not future.done():
+                    future.set_result(receipt)
+                elif orphaned is not None:
+                    orphaned(receipt)
 
             self._task = loop.create_task(later())
             return future
-        return self.inner.submit_async(loop, type, tenant, content)
+        return self.inner.submit_async(loop, type, tenant, content, orphaned)
 
 
 class FaultyReservations:
