@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ DRAIN_SECONDS = 25.0
 """Kubernetes kills after 30 s; the rest is for the ledger."""
 
 
+SWITCH_SECONDS = 0.0002
+"""How long the proxy's thread may keep the interpreter while the ledger's waits for it with a synced group in its hand.
+Python's 5 ms is longer than the sync itself: measured, 0.2 ms is a third more calls a second at 16 agents and twice as
+many at one, for the same processor time a call."""
 SNAPSHOT_RECORDS = 20_000
 """A start reads about 200,000 a second: a crash costs the next one a tenth of a second more than a stop."""
 SNAPSHOT_LOOK_SECONDS = 5.0
@@ -75,6 +80,7 @@ def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainRe
     refuse_key_logs()
     exposed = config.listen if config.health is None else (*config.listen, config.health)
     unsafe = unsafe_listeners(exposed, allowed=config.unsafe_plaintext_listener)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         peers.check_path(config.state / SOCKET_NAME)
     except peers.SocketRefused as refused:
@@ -128,7 +134,7 @@ class _Service:
         thread = ControlThread()
         thread.start()
         listeners = ControlListeners(thread)
-        snapshots = asyncio.create_task(self._keep_limits())
+        snapshots = asyncio.create_task(self._keep_limits(gate))
         try:
             await asyncio.to_thread(self._listen, listeners, node, loop, health)
             await asyncio.to_thread(self._record_start, node)
@@ -168,11 +174,16 @@ class _Service:
         except StateUnavailable as unavailable:
             raise StartRefused(unavailable.message, unavailable.fix) from unavailable
 
-    async def _keep_limits(self) -> None:
-        """Bounds what a start after a crash has to read. Snapshots are taken on this, the reserving thread."""
+    async def _keep_limits(self, gate: Gate) -> None:
+        """No claim outlives its call, and a start after a crash has little to read.
+
+        Snapshots are taken on this, the reserving thread.
+        """
         saved = self.state.ledger.head().size
         while True:
             await asyncio.sleep(SNAPSHOT_LOOK_SECONDS)
+            if lost := self.state.reservations.reap(gate.live_calls()):
+                logger.error("claims of calls that are over were still held and are given back: %s", ", ".join(lost))
             size = self.state.ledger.head().size
             if size - saved < SNAPSHOT_RECORDS:
                 continue

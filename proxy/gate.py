@@ -178,6 +178,10 @@ class Gate:
             if session.idle_until < now:
                 wire.close()
 
+    def live_calls(self) -> frozenset[str]:
+        """Ids of the calls in flight. On the proxy's loop only."""
+        return frozenset(call.id for call in self._live)
+
     async def settled(self) -> None:
         """Every call that is over has been settled."""
         await self._books.settled()
