@@ -10,6 +10,8 @@ from ledger import commitment
 from tests.campaigns.load import Told
 from tests.campaigns.world import CAPPED, SECRET, Witness
 
+EXPECTED_REFUSALS = {(403, "spend_cap_reached"), (429, "concurrency_reached"), (503, "draining")}
+
 
 @dataclass(frozen=True)
 class Book:
@@ -79,7 +81,7 @@ def what_agents_were_told_is_what_is_written(told: list[Told], matched: dict[str
         assert (outcome["result"]["status"], outcome["result"]["http"]) == ("confirmed", one.status), one
         confirmed += 1
     refused = Counter((one.status, one.code) for one in told if one.code is not None)
-    assert set(refused) <= {(403, "spend_cap_reached"), (429, "concurrency_reached")}, refused
+    assert set(refused) <= EXPECTED_REFUSALS, refused
     return confirmed
 
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -37,6 +37,8 @@ accounts:
     limits: {{concurrency: 2, spend: [{{meter: price, max: {cap} USD, per: day}}]}}
     rules: [{{id: all, allow: {{connection: lab, path: "/capped/{{n}}"}}}}]
 """
+LONG_PIECES = 20
+"""Of `/busy/long`: two seconds."""
 BUSY, CAPPED = 6, 2
 """Agents of each account."""
 
@@ -49,17 +51,24 @@ class Witness:
 
     async def script(self, request: Request, peer: Peer) -> None:
         self.arrived.append((request.target, time.time(), request.header("authorization")))
+        if request.target.endswith("/long"):
+            await _stream(peer, LONG_PIECES, 0.1)
+            return
         number = int(request.target.rpartition("/")[2])
         if number % 25 == 0:
-            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-            for _ in range(10):
-                await peer.send(b"9\r\ndata: x\n\n\r\n")
-                await asyncio.sleep(0.03)
-            await peer.send(b"0\r\n\r\n")
+            await _stream(peer, 10, 0.03)
             return
         if number % 4 == 0:
             await asyncio.sleep(0.03)
         await peer.send(reply())
+
+
+async def _stream(peer: Peer, pieces: int, pause_seconds: float) -> None:
+    await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(pieces):
+        await peer.send(b"9\r\ndata: x\n\n\r\n")
+        await asyncio.sleep(pause_seconds)
+    await peer.send(b"0\r\n\r\n")
 
 
 @dataclass
@@ -105,21 +114,28 @@ class World:
         assert self.product.stop(signal.SIGKILL) == -signal.SIGKILL
 
     def wait_for_answers(self, count: int) -> None:
-        wanted, deadline = len(self.load.told) + count, time.monotonic() + 30
-        while len(self.load.told) < wanted:
-            assert time.monotonic() < deadline, "the agents get no answers"
+        """So many further answers have been read."""
+        wanted = len(self.load.told) + count
+        self.wait_until(lambda: len(self.load.told) >= wanted)
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not happened():
+            assert time.monotonic() < deadline, "it did not happen under load"
             time.sleep(0.005)
 
 
 @contextlib.contextmanager
-def campaign(cap: int) -> Iterator[World]:
+def campaign(cap: int, options: tuple[str, ...] = ()) -> Iterator[World]:
     """Everything is running and under load. `cap`: calls that the capped account may make."""
     witness = Witness()
     with OriginThread(("saas.test",), witness.script) as service:
         policy = POLICY.format(
             port=service.port, owners=OWNERS, timezone=_where_it_is_noon(), cap=cap * PRICE_MICROS / 1_000_000
         )
-        with running(policy=policy, files={"ca.pem": service.authority.pem}, secrets={"lab": SECRET}) as product:
+        with running(
+            policy=policy, files={"ca.pem": service.authority.pem}, secrets={"lab": SECRET}, options=options
+        ) as product:
             assert product.stop() == 0
             product.listen = f"127.0.0.1:{_free_port()}"  # the same after every restart, as agents expect
             product.start()
