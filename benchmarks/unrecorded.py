@@ -30,6 +30,7 @@ class NoLedger:
         type: str,  # noqa: A002 -- the port's name
         tenant: str,
         content: Mapping[str, object],
+        orphaned: object = None,
     ) -> "asyncio.Future[Receipt]":
         """The future is done."""
         done: asyncio.Future[Receipt] = loop.create_future()
