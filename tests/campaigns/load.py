@@ -59,6 +59,8 @@ class Load:
     accesses: tuple[Access, ...]
     """One agent each."""
     host: str = "saas.test"
+    hang_up_every: int = 0
+    """Every so manieth call's agent leaves without waiting for its answer, 0 to 40 ms after it asked."""
     told: list[Told] = field(default_factory=list)
     stopping: bool = False
     unasked: list[str] = field(default_factory=list)
@@ -126,6 +128,9 @@ class Load:
             async with asyncio.timeout(ANSWER_SECONDS):
                 writer.write(head.encode() + b"\r\n" + (body or b""))
                 await writer.drain()
+                if self.hang_up_every and number % self.hang_up_every == 0:
+                    await asyncio.sleep(number % 5 / 100)
+                    raise ConnectionAbortedError
                 status, fields = await _read_answer(reader)
                 told = Told(target, status, fields.get("exeat-code"), access.account)
         except TimeoutError:

@@ -7,12 +7,14 @@ import signal
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from control.state import State
 from tests.campaigns.load import Access, Load
+from tests.campaigns.raw_agent import RawAgent
 from tests.worlds.origin import Peer, Request, reply
 from tests.worlds.origin_thread import OriginThread
 from tests.worlds.product import Product, running
@@ -30,7 +32,7 @@ connections:
 accounts:
   busy:
     owners: {owners}
-    limits: {{spend: [{{meter: price, max: 100000 USD, per: day}}]}}
+    limits: {{concurrency: {busy}, spend: [{{meter: price, max: 100000 USD, per: day}}]}}
     rules: [{{id: all, allow: {{connection: lab, path: "/busy/{{n}}"}}}}]
   capped:
     owners: {owners}
@@ -69,6 +71,30 @@ async def _stream(peer: Peer, pieces: int, pause_seconds: float) -> None:
         await peer.send(b"9\r\ndata: x\n\n\r\n")
         await asyncio.sleep(pause_seconds)
     await peer.send(b"0\r\n\r\n")
+
+
+class LongCall(threading.Thread):
+    """An agent that reads one long answer."""
+
+    def __init__(self, agent: RawAgent) -> None:
+        super().__init__(daemon=True)
+        self._agent = agent
+        self._answer = b""
+        self.start()
+
+    def run(self) -> None:
+        self._answer = self._agent.get("saas.test", "/busy/long")
+
+    def answer(self) -> bytes:
+        """All that came, once nothing more does."""
+        self.join(30)
+        assert not self.is_alive()
+        return self._answer
+
+    def whole(self) -> bool:
+        """True when every piece came, and the end."""
+        answer = self.answer()
+        return answer.count(b"data: x") == LONG_PIECES and answer.endswith(b"0\r\n\r\n")
 
 
 @dataclass
@@ -118,6 +144,32 @@ class World:
         wanted = len(self.load.told) + count
         self.wait_until(lambda: len(self.load.told) >= wanted)
 
+    def long_call(self) -> "LongCall":
+        """A streamed answer of seconds has begun for the busy account."""
+        before = self._long_calls()
+        token = self.product.cli("token", "issue", "busy").ok().out.strip()
+        agent = RawAgent(self.product.door(), self.product.state / "keys" / "ca-cert.pem", token)
+        call = LongCall(agent)
+        self.wait_until(lambda: self._long_calls() > before)
+        return call
+
+    def _long_calls(self) -> int:
+        return sum(target == "/busy/long" for target, _, _ in self.witness.arrived)
+
+    def comes_to_rest(self) -> None:
+        """The agents have ended; nothing is left in flight, held or open, and the log tells of no crash."""
+        self.load.finish()
+        wanted = {"exeat_live_calls 0", "exeat_ledger_open_intents 0", "exeat_ledger_halted 0"}
+        self.wait_until(lambda: wanted <= set(self._metrics()))
+        assert self.load.unasked == []
+        said = self.product.log.read_text()
+        for mark in ("Traceback", "never retrieved", "CRITICAL", "has crashed"):
+            assert mark not in said, said
+
+    def _metrics(self) -> list[str]:
+        with urllib.request.urlopen(f"{self.product.health()}/metrics", timeout=10) as answer:
+            return answer.read().decode().splitlines()
+
     def wait_until(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 30
         while not happened():
@@ -126,12 +178,16 @@ class World:
 
 
 @contextlib.contextmanager
-def campaign(cap: int, options: tuple[str, ...] = ()) -> Iterator[World]:
+def campaign(cap: int, options: tuple[str, ...] = (), hang_up_every: int = 0) -> Iterator[World]:
     """Everything is running and under load. `cap`: calls that the capped account may make."""
     witness = Witness()
     with OriginThread(("saas.test",), witness.script) as service:
         policy = POLICY.format(
-            port=service.port, owners=OWNERS, timezone=_where_it_is_noon(), cap=cap * PRICE_MICROS / 1_000_000
+            port=service.port,
+            owners=OWNERS,
+            timezone=_where_it_is_noon(),
+            busy=BUSY,
+            cap=cap * PRICE_MICROS / 1_000_000,
         )
         with running(
             policy=policy, files={"ca.pem": service.authority.pem}, secrets={"lab": SECRET}, options=options
@@ -141,7 +197,7 @@ def campaign(cap: int, options: tuple[str, ...] = ()) -> Iterator[World]:
             product.start()
             accounts = ("busy",) * BUSY + ("capped",) * CAPPED
             known = {account: Access.of(account, product.run_env(account)) for account in set(accounts)}
-            with Load(tuple(known[account] for account in accounts)) as load:
+            with Load(tuple(known[account] for account in accounts), hang_up_every=hang_up_every) as load:
                 yield World(product, witness, load)
 
 
