@@ -11,6 +11,7 @@ import pytest
 from credentials.actor import Actor
 from credentials.revocation import Target, TargetKind
 from ledger import read_records
+from proxy.config import GateConfig
 from tests.worlds.gate import Agent, running_gate
 from tests.worlds.origin import Action, Peer, Request, answers, reply
 from tests.worlds.towns import SECRET, Town, town
@@ -87,6 +88,39 @@ async def test_a_denied_name_is_denied_readably_and_never_dialled(tmp_path: Path
             answer = await agent.request("GET", "/things/1")
         assert (answer.status, answer.code) == (403, "destination_unknown")
         assert here.origin.connections == []
+
+
+async def test_certificates_for_unknown_hosts_are_bounded(tmp_path: Path) -> None:
+    """Every invented name costs a signature and memory; beyond the bound the CONNECT itself is refused."""
+    config = GateConfig(listen=(("127.0.0.1", 0),), max_unknown_hosts=2)
+    async with town(tmp_path, config=config) as here:
+        for number in (1, 2):
+            async with here.agent(host=f"unknown-{number}.example") as agent:
+                assert (await agent.request("GET", "/")).code == "destination_unknown"
+        third = here.agent(host="unknown-3.example")
+        answer = await third.connect()
+        assert (answer.status, answer.code) == (403, "destination_unknown")
+        third.writer.transport.abort()
+        async with here.agent(host="unknown-1.example") as agent:  # its certificate is there already
+            assert (await agent.request("GET", "/")).code == "destination_unknown"
+        async with here.agent() as agent:  # and the policy's own hosts are not touched by the bound
+            assert (await agent.request("GET", "/things/1")).status == 200
+
+
+async def test_an_expectation_is_answered_by_us_and_only_for_an_allowed_call(tmp_path: Path) -> None:
+    """RFC 9110 10.1.1: a denied upload is never asked for."""
+    async with town(tmp_path) as here:
+        for path, expected in (("/things/1", 100), ("/other", 403)):
+            async with here.agent() as agent:
+                head_lines = f"POST {path} HTTP/1.1\r\nHost: saas.test\r\nContent-Length: 2\r\n"
+                agent.writer.write(f"{head_lines}Expect: 100-continue\r\n\r\n".encode())
+                head = await agent.read_head()
+                assert head.status == expected
+                if expected == 100:
+                    agent.writer.write(b"{}")
+                    assert (await agent.read_answer("POST")).status == 200
+        (seen,) = here.origin.requests
+        assert seen.header("expect") is None
 
 
 async def test_host_and_tunnel_must_agree(tmp_path: Path) -> None:
