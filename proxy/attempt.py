@@ -90,6 +90,8 @@ class Attempt:
         self._began = time.time_ns() // 1000
         self._receipt: Receipt | None = None
         self._closed = False
+        self._abandoned = False
+        """True once `_abandon` sees to the outcome: nobody else does then."""
 
     async def commit(self, intent: Content, digest: bytes) -> Committed:
         """(6) The intent is durable when this returns.
@@ -100,13 +102,18 @@ class Attempt:
         books = self._books
         try:
             # Not shielded: a cancelled wait cancels no record, and the ledger tells `_abandon` when it is durable.
-            self._receipt = receipt = await books.recorder.submit_async(
+            future = books.recorder.submit_async(
                 asyncio.get_running_loop(), "call.intent", self._tenant, intent, self._abandon
             )
+            self._receipt = receipt = await future
         except LedgerError as error:
             raise CommitFailed(_HALTED) from error
         except asyncio.CancelledError:
-            books.orphans += 1
+            if future.cancelled():
+                books.orphans += 1
+            elif future.exception() is None:
+                # Durable in the very moment in which the call was stopped: nobody else will hear of it.
+                self._receipt = future.result()
             raise
         return Committed(receipt, digest)
 
@@ -115,6 +122,7 @@ class Attempt:
         self._books.orphans -= 1
         if isinstance(what, Receipt):
             self._receipt = what
+            self._abandoned = True
             self._books.finish_later(self.conclude(Result("aborted", sent=False)))
 
     def outcome(self, result: Result, spent_micros: int) -> "asyncio.Future[Receipt]":
@@ -144,7 +152,7 @@ class Attempt:
     @property
     def open(self) -> bool:
         """True while there is a durable intent without an outcome."""
-        return self._receipt is not None and not self._closed
+        return self._receipt is not None and not self._closed and not self._abandoned
 
     async def conclude(self, result: Result, spent_micros: int | None = None) -> None:
         """The outcome is durable, or the failure to make it so is logged: recovery will close the intent.

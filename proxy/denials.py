@@ -60,14 +60,19 @@ class Denial:
             members["retry_after"] = self.retry_after_seconds
         return json.dumps(members, separators=(",", ":")).encode()
 
-    def render(self, *, in_tunnel: bool, keep_alive: bool, head_only: bool = False) -> bytes:
-        """The whole response."""
+    def text(self) -> bytes:
+        """One line for programs that show a server's words only when they are plain text."""
+        entry = TABLE[self.reason.code]
+        return f"{self.reason.code}: {self.reason.detail} ({entry.how_to_proceed} Call {self.call})\n".encode()
+
+    def render(self, *, in_tunnel: bool, keep_alive: bool, head_only: bool = False, as_text: bool = False) -> bytes:
+        """The whole response; `as_text` for agents that would not show problem details to their user."""
         status = self.status(in_tunnel=in_tunnel)
-        body = self.body(status)
+        body = self.text() if as_text else self.body(status)
         code = self.reason.code
         lines = [
             f"HTTP/1.1 {status} {_REASONS[status]}",
-            "Content-Type: application/problem+json",
+            "Content-Type: text/plain; charset=utf-8" if as_text else "Content-Type: application/problem+json",
             f"Content-Length: {len(body)}",
             "Cache-Control: no-store",
             f"Exeat-Call: {self.call}",

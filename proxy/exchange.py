@@ -66,7 +66,13 @@ class Exchange:
         """The denial is sent. True if the wire can carry another request."""
         keep_alive = keep_alive and self.parser.complete and self.head.keep_alive
         self.wire.write(
-            denial.render(in_tunnel=self.in_tunnel, keep_alive=keep_alive, head_only=self.head.method == "HEAD")
+            denial.render(
+                in_tunnel=self.in_tunnel,
+                keep_alive=keep_alive,
+                head_only=self.head.method == "HEAD",
+                # git prints the body of a refusal (as `remote: ...`) only if it is plain text.
+                as_text=(self.head.get(b"user-agent") or b"").startswith(b"git/"),
+            )
         )
         if not keep_alive:
             await linger(self.wire)

@@ -240,7 +240,12 @@ class Gate:
             _, pending = await asyncio.wait(tasks, timeout=self._config.timeouts.commit + 3)
             for task in pending:
                 task.cancel()
-        await self._books.settled()
+        try:
+            async with asyncio.timeout(self._config.timeouts.commit):
+                await self._books.settled()
+        except TimeoutError:
+            # A stop that never ends helps nobody: what is open now is closed by the ledger's recovery.
+            logger.error("the ledger did not take the last outcomes in time; the next start closes their intents")
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)

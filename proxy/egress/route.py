@@ -58,7 +58,7 @@ class PoolLimits:
     max_age_seconds: float = 600.0
     """A connection older than this is not used again, so that moves of a name and expired certificates are noticed."""
     max_idle_per_route: int = 128
-    """As many as calls run side by side: one less, and every call beyond it pays a handshake, ten times its own cost."""
+    """As many as calls run side by side: every call beyond it pays a handshake, ten times its own cost."""
     max_idle: int = 512
     max_open: int = 1024
     """File descriptors: default soft limits are 1024 and up, and the agents' side needs as many."""
