@@ -154,14 +154,12 @@ class Attempt:
         """True while there is a durable intent without an outcome."""
         return self._receipt is not None and not self._closed and not self._abandoned
 
-    async def conclude(self, result: Result, spent_micros: int | None = None) -> None:
+    async def conclude(self, result: Result) -> None:
         """The outcome is durable, or the failure to make it so is logged: recovery will close the intent.
 
-        Without `spent_micros` what was sent is charged at its maximum.
+        What was sent is charged at its maximum.
         """
         spent = self._cost.micros if self._cost is not None and result.sent else 0
-        if spent_micros is not None:
-            spent = spent_micros
         try:
             await self.outcome(result, spent)
         except LedgerError as error:
@@ -171,20 +169,29 @@ class Attempt:
 class Hold:
     """A call's reservation, given back exactly once."""
 
-    __slots__ = ("_reservations", "_reserved")
+    __slots__ = ("_charged", "_reservations", "_reserved")
 
     def __init__(self, reservations: Reservations, reserved: Reserved) -> None:
         self._reservations = reservations
         self._reserved: Reserved | None = reserved
+        self._charged: int | None = None
+
+    def charge(self, micros: int) -> None:
+        """So much is due whatever becomes of the call: an attempt of it may have been delivered."""
+        self._charged = micros
 
     def release(self) -> None:
-        """Nothing was spent. Idempotent."""
+        """Nothing was spent but what was charged. Idempotent."""
         reserved, self._reserved = self._reserved, None
-        if reserved is not None:
+        if reserved is None:
+            return
+        if self._charged is None:
             self._reservations.release(reserved)
+        else:
+            self._reservations.settle(reserved, self._charged)
 
     def settle(self, spent_micros: int) -> None:
-        """So much was spent. Idempotent."""
+        """So much was spent, or what had been charged before. Idempotent."""
         reserved, self._reserved = self._reserved, None
         if reserved is not None:
-            self._reservations.settle(reserved, spent_micros)
+            self._reservations.settle(reserved, spent_micros if self._charged is None else self._charged)

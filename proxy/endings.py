@@ -71,12 +71,16 @@ class Endings:
             return False
         return await exchange.refuse(Denial(_reason(code, detail, recorded), call), keep_alive=not close)
 
-    async def reject_unparsed(self, wire: Wire, code: Code, detail: str, *, in_tunnel: bool) -> None:
-        """As `reject`, where not even a head could be read. The caller closes the wire."""
+    async def reject_unparsed(self, wire: Wire, code: Code, detail: str, tunnelled: Principal | None) -> None:
+        """As `reject`, where not even a head could be read; the caller closes the wire.
+
+        `tunnelled` opened the tunnel it came through.
+        """
         call = new_call_id()
         self._metrics.decided(code)
-        recorded = await self._record_rejection(code, call, wire.peer, None)
-        wire.write(Denial(_reason(code, detail, recorded), call).render(in_tunnel=in_tunnel, keep_alive=False))
+        recorded = await self._record_rejection(code, call, wire.peer, tunnelled)
+        denial = Denial(_reason(code, detail, recorded), call)
+        wire.write(denial.render(in_tunnel=tunnelled is not None, keep_alive=False))
 
     async def challenge(self, exchange: Exchange, peer: str) -> bool:
         """An agent that showed no credential is asked for one; counted in the next summary."""
@@ -86,7 +90,8 @@ class Endings:
 
     async def _record_rejection(self, code: Code, call: str, peer: str, principal: Principal | None) -> bool:
         tenant = NO_TENANT if principal is None else principal.tenant
-        if not self._rejections.individually(peer if principal is None else f"{tenant}/{principal.account}"):
+        source = peer if principal is None else f"{tenant}/{principal.account}"
+        if not self._rejections.individually(source, anonymous=principal is None):
             self._rejections.count(tenant, code, peer)
             return True
         content: Content = {
@@ -103,7 +108,14 @@ class Endings:
         """(1) The request breaks the protocol, or is too large, before or after its agent was identified."""
         if journey.call is None:
             exchange = journey.exchange
-            return await self.reject(exchange, error.code, error.detail, exchange.wire.peer, close=True)
+            return await self.reject(
+                exchange,
+                error.code,
+                error.detail,
+                exchange.wire.peer,
+                close=True,
+                principal=None if exchange.tunnel is None else exchange.tunnel.principal,
+            )
         return await self.deny(journey, CallRefused(Reason(error.code, error.detail)))
 
     async def deny(self, journey: Journey, refusal: CallRefused) -> bool:
@@ -217,7 +229,9 @@ class Endings:
                 status = "aborted" if answering else "indeterminate"
                 if why is Stop.TIMED_OUT:
                     status = "timeout"
-            await self._conclude(journey, Result(status, sent=live.sent, code=code))
+            left = why is Stop.DISCONNECTED
+            err = "the agent went away" if left else None
+            await self._conclude(journey, Result(status, sent=live.sent, code=None if left else code, err=err))
         elif why is not Stop.DISCONNECTED and journey.attempt is None:
             await self._record_denial(journey, call, CallRefused(Reason(code, detail)))
         if answering or why is Stop.DISCONNECTED:

@@ -10,7 +10,7 @@ from proxy.http.errors import RequestRefused
 from proxy.http.request import RequestHead, RequestParser
 from proxy.wire import Wire, WireClosed
 
-_LINGER_BYTES: Final = 256 * 1024
+_LINGER_BYTES: Final = 4 * 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 """How much of a refused upload is read and thrown away so that the agent reads the refusal rather than a reset."""
 
@@ -86,8 +86,8 @@ async def linger(wire: Wire) -> None:
     """
     discarded = 0
     try:
-        await wire.drain()
         async with asyncio.timeout(_LINGER_SECONDS):
+            await wire.drain()
             while discarded < _LINGER_BYTES:
                 data = await wire.read()
                 if not data:

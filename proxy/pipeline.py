@@ -288,9 +288,13 @@ class Pipeline:
         again = call.method in IDEMPOTENT and number < MAX_ATTEMPTS
         if again and attempt is not None:
             live.sent = False
-            # Whether the dead connection delivered it nobody knows. The call is charged once, with the next attempt.
-            lost = Result("aborted", sent=True, err="kept-alive connection was closed by the origin")
-            await asyncio.shield(self._books.finish_later(attempt.conclude(lost, spent_micros=0)))
+            # Whether the dead connection delivered it nobody knows: charged here and now, and the next attempt, which
+            # may never be sent, costs nothing more.
+            if journey.hold is not None:
+                journey.hold.charge(journey.spent_at_most)
+            journey.cost = None
+            lost = Result("indeterminate", sent=True, err="kept-alive connection was closed by the origin")
+            await asyncio.shield(self._books.finish_later(attempt.conclude(lost)))
             return
         raise CallRefused(
             Reason(Code.UPSTREAM_PROTOCOL, "the service closed the connection without an answer")

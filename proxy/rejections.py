@@ -18,7 +18,12 @@ logger = logging.getLogger("exeat.gate")
 RATE_PER_SECOND: Final = 20
 BURST: Final = 200
 """Individual refusal records for one tenant or one peer address; a person debugging never reaches it."""
+ANONYMOUS_PER_SECOND: Final = 50
+ANONYMOUS_BURST: Final = 500
+"""As above for all peers without an identity together: addresses are without end (127/8, an IPv6 /64)."""
 MAX_SOURCES: Final = 4096
+_ANONYMOUS: Final = "/"
+"""No tenant, account or address has this name."""
 FLUSH_SECONDS: Final = 10.0
 MAX_COUNTS: Final = 200
 """Entries in one summary record, so that it stays far below the record's bound."""
@@ -33,14 +38,22 @@ class Rejections:
         self._counts: dict[tuple[str, str, str], int] = {}
         self._window_began = time.time_ns()
 
-    def individually(self, source: str) -> bool:
+    def individually(self, source: str, *, anonymous: bool = False) -> bool:
         """True if this refusal of `source` (a tenant and account, or a peer address) gets its own record."""
+        if anonymous and not self._take(_ANONYMOUS, ANONYMOUS_PER_SECOND, ANONYMOUS_BURST):
+            return False
+        return self._take(source, RATE_PER_SECOND, BURST)
+
+    def _take(self, source: str, per_second: int, burst: int) -> bool:
         now = time.monotonic()
-        tokens, at = self._buckets.get(source, (float(BURST), now))
-        tokens = min(float(BURST), tokens + (now - at) * RATE_PER_SECOND)
+        tokens, at = self._buckets.get(source, (float(burst), now))
+        tokens = min(float(burst), tokens + (now - at) * per_second)
         allowed = tokens >= 1.0
         if source not in self._buckets and len(self._buckets) >= MAX_SOURCES:
-            self._buckets.clear()  # Sources are attacker-chosen; forgetting all of them costs at most one burst each.
+            kept = self._buckets.get(_ANONYMOUS)
+            self._buckets.clear()  # Forgetting the sources costs at most one burst each.
+            if kept is not None:
+                self._buckets[_ANONYMOUS] = kept
         self._buckets[source] = (tokens - 1.0 if allowed else tokens, now)
         return allowed
 

@@ -30,6 +30,8 @@ from rules.codes import Code
 logger = logging.getLogger("exeat.gate")
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_CLOSE_SECONDS: Final = 5.0
+"""For an agent to take what was written before its wire is closed; then it is cut."""
 _TLS_HANDSHAKE: Final = 0x16
 """ContentType of the record a ClientHello comes in (RFC 8446 5.1)."""
 
@@ -67,7 +69,8 @@ class Session:
         """Loop time after which an idle wire is closed; looked at by the gate's sweep, so that no request costs a
         timer."""
         self._loop = asyncio.get_running_loop()
-        self._in_tunnel = False
+        self._tunnelled: Principal | None = None
+        """Who opened the tunnel that this wire now is."""
         self._refusal: RequestRefused | None = None
         self._closes_at = math.inf
         """Unix seconds from which on an idle tunnel is closed, because its credential ends soon."""
@@ -84,7 +87,25 @@ class Session:
             logger.exception("a session crashed")
             self._wire.abort()
         finally:
-            self._wire.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        """The wire is gone: a session ends with its wire, so that whoever counts sessions counts sockets."""
+        self._wire.close()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._wire.wait_lost()
+        except TimeoutError:
+            self._wire.abort()
+
+    async def _taken(self) -> None:
+        """The agent has read enough of its answers that another request may be answered. Raises `TimeoutError`.
+
+        An agent that sends and never reads would otherwise have its answers pile up in our memory.
+        """
+        if self._wire.backlogged:
+            async with asyncio.timeout(self._timeouts.body_idle):
+                await self._wire.drain()
 
     async def _forward_door(self) -> None:
         parser = RequestParser(self._doorman.config.http, connect=True)
@@ -103,6 +124,7 @@ class Session:
                     return
             elif not await self._doorman.pipeline.answer(exchange) or self._refusal is not None:
                 return
+            await self._taken()
             parser.next()
             self.idle = True
 
@@ -158,7 +180,7 @@ class Session:
         tenant = None if policy is None else policy.tenants.get(principal.tenant)
         if tenant is not None and tenant.connection_for("https", host, port) is not None:
             return
-        if not self._doorman.strangers.admit(f"{principal.tenant}/{principal.account}", host):
+        if not self._doorman.strangers.admit(principal.tenant, principal.account, host):
             raise RequestRefused(
                 Code.DESTINATION_UNKNOWN, "too many unknown hosts; no certificate is made for this one"
             )
@@ -176,7 +198,7 @@ class Session:
                     return
                 if first[0] != _TLS_HANDSHAKE:
                     raise HandshakeRefused("what followed CONNECT is not TLS")
-                await wire.start_tls(tunnel.host)
+                await wire.start_tls(tunnel.host, tunnel.principal.tenant)
         except (HandshakeRefused, TimeoutError) as error:
             detail = error.detail if isinstance(error, HandshakeRefused) else "no TLS handshake in time"
             logger.info("tunnel to %s refused: %s", tunnel.host, detail)
@@ -196,7 +218,7 @@ class Session:
         lifetime = principal.expires_at - principal.issued_at
         if time.time() < principal.expires_at:
             self._closes_at = principal.issued_at + lifetime * 0.75
-        self._in_tunnel = True
+        self._tunnelled = principal
         while await self._next_head(parser, self._timeouts.tunnel_idle):
             head = parser.head
             if head is None:
@@ -206,6 +228,7 @@ class Session:
                 return
             if self._refusal is not None:
                 return
+            await self._taken()
             parser.next()
             self.idle = True
 
@@ -248,5 +271,5 @@ class Session:
 
     async def _refuse_unparsed(self, error: RequestRefused) -> None:
         """What came is no request that could be read: there is no head to answer to."""
-        await self._doorman.endings.reject_unparsed(self._wire, error.code, error.detail, in_tunnel=self._in_tunnel)
+        await self._doorman.endings.reject_unparsed(self._wire, error.code, error.detail, self._tunnelled)
         await linger(self._wire)

@@ -21,10 +21,11 @@ class Strangers:
         self._per_hour = per_hour
         self._minted: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def admit(self, account: str, host: str) -> bool:
+    def admit(self, tenant: str, name: str, host: str) -> bool:
         """True if a certificate for `host` may be used; counts the ones that have to be minted first."""
-        if self._certificates.knows(host):
+        if self._certificates.knows(tenant, host):
             return True
+        account = f"{tenant}/{name}"
         now = time.monotonic()
         began, count = self._minted.pop(account, (now, 0))
         if now - began > _WINDOW_SECONDS:

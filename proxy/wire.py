@@ -48,8 +48,10 @@ class Wire(Protocol):
         """The bytes will be read next: they had been taken too early."""
         ...
 
-    async def start_tls(self, host: str) -> None:
-        """TLS is established as `host`; bytes read and written from here on are inside it.
+    async def start_tls(self, host: str, tenant: str) -> None:
+        """TLS is established as `host`, with a certificate of this tenant's alone.
+
+        Bytes read and written from here on are inside it.
 
         Raises `HandshakeRefused` when what came is no TLS, when the server name differs from `host`, or when the
         agent rejects our certificate.
@@ -62,6 +64,15 @@ class Wire(Protocol):
 
     async def drain(self) -> None:
         """Little enough is waiting to be sent. Raises `WireClosed` when the agent is gone."""
+        ...
+
+    @property
+    def backlogged(self) -> bool:
+        """True while more than a little waits to be sent: the agent does not read."""
+        ...
+
+    async def wait_lost(self) -> None:
+        """The wire is gone, in both directions."""
         ...
 
     def close(self) -> None:

@@ -131,24 +131,26 @@ class Certificates:
         self._authority = authority
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
         self._capacity = capacity
-        self._contexts: OrderedDict[str, tuple[datetime, SSL.Context]] = OrderedDict()
+        self._contexts: OrderedDict[tuple[str, str], tuple[datetime, SSL.Context]] = OrderedDict()
+        """By tenant and host: a certificate's age must not tell one tenant when another first called a host."""
         self.minted = 0
         """Certificates signed since start."""
 
-    def knows(self, host: str) -> bool:
-        """True if `context(host)` costs no signature."""
-        return host in self._contexts
+    def knows(self, tenant: str, host: str) -> bool:
+        """True if `context(tenant, host)` costs no signature."""
+        return (tenant, host) in self._contexts
 
-    def context(self, host: str) -> SSL.Context:
-        """The server-side TLS context for a normalised host name or IP literal."""
+    def context(self, tenant: str, host: str) -> SSL.Context:
+        """The server-side TLS context for a tenant's connections to a normalised host name or IP literal."""
         now = datetime.now(UTC)
-        cached = self._contexts.get(host)
+        key = (tenant, host)
+        cached = self._contexts.get(key)
         if cached is not None and cached[0] > now:
-            self._contexts.move_to_end(host)
+            self._contexts.move_to_end(key)
             return cached[1]
         context = self._new_context(self._mint(host, now))
-        self._contexts[host] = (now + timedelta(days=LEAF_DAYS - 1), context)
-        self._contexts.move_to_end(host)
+        self._contexts[key] = (now + timedelta(days=LEAF_DAYS - 1), context)
+        self._contexts.move_to_end(key)
         while len(self._contexts) > self._capacity:
             self._contexts.popitem(last=False)
         return context

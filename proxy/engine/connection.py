@@ -17,7 +17,9 @@ LOW_WATER: Final = 64 * 1024
 class AgentConnection(asyncio.Protocol):
     """Implements `proxy.wire.Wire`."""
 
-    def __init__(self, context_for: Callable[[str], SSL.Context], accept: "Callable[[AgentConnection], None]") -> None:
+    def __init__(
+        self, context_for: Callable[[str, str], SSL.Context], accept: "Callable[[AgentConnection], None]"
+    ) -> None:
         self._context_for = context_for
         self._accept = accept
         self._tls: AgentTls | None = None
@@ -26,6 +28,7 @@ class AgentConnection(asyncio.Protocol):
         self._unread = 0
         self._reader: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
+        self._loss: asyncio.Future[None] | None = None
         self._reading_paused = False
         self._writing_paused = False
         self._ended = False
@@ -67,6 +70,8 @@ class AgentConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        if self._loss is not None and not self._loss.done():
+            self._loss.set_result(None)
         self._end()
         if self._handshake is not None:
             self._fail_handshake(HandshakeRefused("closed during the handshake"))
@@ -109,11 +114,15 @@ class AgentConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def start_tls(self, host: str) -> None:
+    async def start_tls(self, host: str, tenant: str) -> None:
         self._handshake = handshake = asyncio.get_running_loop().create_future()
         try:
             self._tls = AgentTls(
-                host, self._context_for, send=self._transport.write, received=self._received, ended=self._end
+                host,
+                lambda name: self._context_for(tenant, name),
+                send=self._transport.write,
+                received=self._received,
+                ended=self._end,
             )
             early = b"".join(self._inbox)
             self._inbox.clear()
@@ -148,6 +157,18 @@ class AgentConnection(asyncio.Protocol):
                 self._drainer = None
             if self.lost:
                 raise WireClosed
+
+    @property
+    def backlogged(self) -> bool:
+        return self._writing_paused
+
+    async def wait_lost(self) -> None:
+        while not self.lost:
+            self._loss = asyncio.get_running_loop().create_future()
+            try:
+                await self._loss
+            finally:
+                self._loss = None
 
     def close(self) -> None:
         if self._tls is not None and self._tls.established and not self.lost:

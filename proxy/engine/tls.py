@@ -24,6 +24,15 @@ _OPTIONS: Final = options.Options()
 """Frozen by never being handed out: mitmproxy's defaults, of which the TLS layer reads none that weakens it."""
 
 
+_HANDSHAKE: Final = 22
+_CLIENT_HELLO: Final = 1
+_RECORD_HEADER: Final = 5
+_HANDSHAKE_HEADER: Final = 4
+_MAX_HANDSHAKE_BYTES: Final = 32 * 1024
+"""From the agent until the handshake is done. A ClientHello has some 300 to 2,000 bytes, a Finished 100."""
+_MAX_HANDSHAKE_PIECES: Final = 64
+
+
 class _Root(layer.Layer):
     """mitmproxy's TLS layer wants a parent in the stack. This one does nothing."""
 
@@ -91,6 +100,10 @@ class AgentTls:
         context = Context(client, _OPTIONS)
         _Root(context)
         self._client = client
+        self._hello: bytearray | None = bytearray()
+        """The ClientHello as far as it is here; None once it has been handed on."""
+        self._handshake_bytes = 0
+        self._handshake_pieces = 0
         self._layer = _ClientTls(context, received, ended)
         self._drive(events.Start())
 
@@ -102,6 +115,18 @@ class AgentTls:
     def feed(self, data: bytes) -> None:
         """Handles bytes from the socket. Raises `HandshakeRefused` or `SSL.Error`; the caller must abort."""
         if self._client.timestamp_tls_setup is None:
+            if self._handshake_bytes > _MAX_HANDSHAKE_BYTES:
+                raise HandshakeRefused("the handshake is too long")
+            self._handshake_bytes += len(data)
+            self._handshake_pieces += 1
+            if self._hello is not None:
+                self._hello += data
+                if not self._hello_is_whole(self._hello):
+                    return
+                data, self._hello = bytes(self._hello), None
+                self._handshake_pieces = 0
+            elif self._handshake_pieces > _MAX_HANDSHAKE_PIECES:
+                raise HandshakeRefused("the handshake comes in too many pieces")
             self._drive(events.DataReceived(self._client, data))
             return
         # Established: what the layer's dispatch would call in the end, without an event and two generators for each.
@@ -151,6 +176,24 @@ class AgentTls:
                     raise HandshakeRefused("closed by the TLS layer")
                 elif not isinstance(command, commands.Log):
                     raise HandshakeRefused(f"unexpected command {type(command).__name__}")
+
+    @staticmethod
+    def _hello_is_whole(received: bytearray) -> bool:
+        """Whether the ClientHello can be handed on, in one piece. Raises `HandshakeRefused`.
+
+        mitmproxy's layer parses all it has from the start with every segment that arrives: a hello in thousands of
+        pieces would hold the event loop for seconds, and with it every revocation. It has to lie in one record, as
+        every client of today sends it (RFC 8446 5.1 would allow more).
+        """
+        if len(received) < _RECORD_HEADER + _HANDSHAKE_HEADER:
+            return False
+        kind, length, message = received[0], int.from_bytes(received[3:5]), received[5]
+        hello = int.from_bytes(received[6:9])
+        if kind != _HANDSHAKE or message != _CLIENT_HELLO or length > _RECORD:
+            raise HandshakeRefused("what came is no ClientHello")
+        if hello + _HANDSHAKE_HEADER > length:
+            raise HandshakeRefused("the ClientHello is spread over several records")
+        return len(received) >= _RECORD_HEADER + length
 
     def _check_server_name(self, server_name: str | None) -> None:
         """RFC 6066 3: the server name is what the agent believes to talk to; it must be what it asked us for.

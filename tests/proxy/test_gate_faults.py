@@ -529,3 +529,101 @@ async def test_unidentified_garbage_is_refused_and_recorded(tmp_path: Path) -> N
             agent.writer.transport.abort()
         assert here.origin.connections == []
         assert len(await here.gate.records("call.rejected")) == 6
+
+
+# what agents try
+
+
+def hello_in_pieces() -> bytes:
+    """A ClientHello that announces 16 MB, in TLS records of one byte."""
+    handshake = b"\x01\xff\xff\xff" + bytes(5000)
+    return b"".join(b"\x16\x03\x01\x00\x01" + handshake[at : at + 1] for at in range(len(handshake)))
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        hello_in_pieces(),
+        b"\x16\x03\x01\x40\x00\x01\xff\xff\xff",
+        b"\x16\x03\x01\xff\xff\x01\x00\x00\x10",
+        b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00",
+    ],
+)
+async def test_a_client_hello_that_would_stall_the_loop_is_refused_at_once(tmp_path: Path, hello: bytes) -> None:
+    """Parsed anew with every segment, one such tunnel held the loop, and every revocation, for fourteen seconds."""
+    async with town(tmp_path) as here:
+        agent = Agent(here.gate, here.gate.world.token())
+        assert (await agent.connect()).status == 200
+        try:
+            for at in range(0, len(hello), 97):
+                agent.writer.write(hello[at : at + 97])
+                await agent.writer.drain()
+            assert await agent.reader.read() == b""
+        except ConnectionError:
+            pass  # cut, which is what is wanted
+        agent.writer.transport.abort()
+        async with asyncio.timeout(5):
+            while not (records := await here.gate.records("call.rejected")):
+                await asyncio.sleep(0.02)
+        assert records[0].body["reason"]["code"] == "protocol_refused"
+        assert records[0].body["agent"]["id"] == "agent"
+
+
+async def test_an_agent_that_never_reads_its_answers_is_not_answered_without_end(tmp_path: Path) -> None:
+    """Sixty thousand bytes an answer, a thousand requests, nothing read: a bounded few are answered, then it is cut."""
+    async with town(tmp_path, answers(reply(bytes(60_000))), config=SHORT) as here:
+        agent = await here.agent().__aenter__()
+        agent.writer.transport.pause_reading()
+        agent.writer.write(b"GET /things/1 HTTP/1.1\r\nHost: saas.test\r\n\r\n" * 1000)
+        await asyncio.sleep(1.5)
+        assert len(here.origin.requests) < 300
+        async with asyncio.timeout(10):
+            while here.gate.gate._sessions:  # gone, and no socket of it is left behind uncounted
+                await asyncio.sleep(0.05)
+        agent.writer.transport.abort()
+        await check_invariants(here)
+
+
+async def test_what_is_refused_inside_a_tunnel_has_its_agents_name(tmp_path: Path) -> None:
+    async with town(tmp_path) as here:
+        for bad in (b"GET /things/../x HTTP/1.1\r\nHost: saas.test\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+            async with here.agent() as agent:
+                agent.writer.write(bad)
+                assert (await agent.read_answer("GET")).status == 400
+        records = await here.gate.records("call.rejected")
+        assert [(record.tenant, record.body["agent"]["id"]) for record in records] == [("acme", "agent")] * 2
+
+
+async def test_the_age_of_a_certificate_tells_no_other_tenant(tmp_path: Path) -> None:
+    """Both call the same host; each is shown a certificate of its own."""
+    async with town(tmp_path) as here:
+        serials = []
+        for tenant in ("acme", "globex"):
+            agent = Agent(here.gate, here.gate.world.token(tenant=tenant), host="target.example")
+            async with agent:
+                serials.append(agent.writer.get_extra_info("ssl_object").getpeercert()["serialNumber"])
+        assert serials[0] != serials[1]
+
+
+async def test_a_call_that_may_have_been_delivered_is_never_free(tmp_path: Path) -> None:
+    """The origin takes a PUT on a kept connection, drops it, and drops the second attempt too."""
+
+    async def once(request: Request, peer: Peer) -> None:
+        if request.target == "/things/1":
+            await peer.send(reply())
+        else:
+            peer.abort()
+
+    async with town(tmp_path, once, limits=LIMITS) as here:
+        async with here.agent() as agent:
+            assert (await agent.request("PUT", "/things/1", b"{}")).status == 200
+            assert (await agent.request("PUT", "/things/2", b"{}")).status == 502
+        outcomes = await here.gate.records("call.outcome")
+        assert [(o.body["result"]["status"], (o.body["cost"] or {"micro": 0})["micro"]) for o in outcomes] == [
+            ("confirmed", 250_000),
+            ("indeterminate", 250_000),
+            ("indeterminate", 0),
+        ]
+        (budget,) = here.gate.reservations.budgets()
+        assert (budget.spent_micros, budget.reserved_micros) == (500_000, 0)
+        await check_invariants(here)

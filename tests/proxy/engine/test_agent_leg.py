@@ -59,7 +59,7 @@ def trusting(authority: Authority, *, alpn: list[str] | None = None) -> ssl.SSLC
 
 
 async def echo(wire: AgentConnection) -> None:
-    await wire.start_tls("api.example")
+    await wire.start_tls("api.example", "acme")
     while data := await wire.read():
         wire.write(data)
         await wire.drain()
@@ -94,7 +94,7 @@ async def test_another_server_name_inside_than_outside_is_refused(
 
     async def serve(wire: AgentConnection) -> None:
         try:
-            await wire.start_tls("api.example")
+            await wire.start_tls("api.example", "acme")
         except HandshakeRefused as error:
             refused.set_result(error)
         wire.abort()
@@ -112,7 +112,7 @@ async def test_bytes_that_are_no_tls_are_refused(authority: Authority) -> None:
 
     async def serve(wire: AgentConnection) -> None:
         try:
-            await wire.start_tls("api.example")
+            await wire.start_tls("api.example", "acme")
         except HandshakeRefused as error:
             refused.set_result(error)
         wire.abort()
@@ -145,7 +145,7 @@ async def test_an_agent_that_pushes_costs_its_own_memory(authority: Authority, i
     async def serve(wire: AgentConnection) -> None:
         wires.append(wire)
         if inside_tls:
-            await wire.start_tls("api.example")
+            await wire.start_tls("api.example", "acme")
         await done.wait()
         wire.abort()
 
@@ -175,7 +175,7 @@ async def test_a_cut_cuts(authority: Authority) -> None:
 
     async def serve(wire: AgentConnection) -> None:
         wires.append(wire)
-        await wire.start_tls("api.example")
+        await wire.start_tls("api.example", "acme")
         wire.write(bytes(50 << 20))
         begun.set()
         with pytest.raises(WireClosed):
@@ -242,7 +242,7 @@ from OpenSSL import SSL
 from proxy.engine.certificates import Authority, Certificates
 
 authority = Authority.create()
-server = SSL.Connection(Certificates(authority).context("api.example"))
+server = SSL.Connection(Certificates(authority).context("acme", "api.example"))
 server.set_accept_state()
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 context.load_verify_locations(cadata=authority.pem.decode())
