@@ -2,16 +2,35 @@
 
 import asyncio
 import json
+from asyncio import BaseTransport, Transport
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEARTBEAT_SECONDS = 2.0
 """A proxy loop that does not turn once in this time is hung. Orchestrators ask every 10 s and act on the third no."""
+
+MAX_CONNECTIONS = 64
+"""Probes and scrapers come one by one. Each connection is a file that the ledger may need."""
+
+
+class ProbeProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol, for a few connections at a time; one that says nothing is closed soon."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        stream = cast("Transport", transport)
+        super().connection_made(stream)
+        if len(self.connections) > MAX_CONNECTIONS:
+            stream.abort()
+            return
+        # uvicorn sets this timer after the first answer only: whoever never asks would stay.
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
 
 @dataclass(frozen=True, slots=True)

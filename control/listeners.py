@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from control.health import ProbeProtocol
 from control.peers import PeerProtocol
 from control.threads import ControlThread
 
@@ -25,11 +25,11 @@ class ControlListeners:
 
     def serve_operators(self, app: Starlette, listener: socket.socket) -> None:
         """The app answers admitted peers of the Unix socket."""
-        self._serve(app, listener, PeerProtocol)
+        self._serve(app, listener, PeerProtocol, limit=256)
 
     def serve_health(self, app: Starlette, listener: socket.socket) -> None:
         """The app answers on the TCP socket."""
-        self._serve(app, listener, H11Protocol)
+        self._serve(app, listener, ProbeProtocol)  # counts its connections itself, and quietly
 
     def stop(self) -> None:
         """Requests in progress have been answered or cut; the sockets are closed."""
@@ -42,7 +42,9 @@ class ControlListeners:
         if self._running:
             self.thread.submit(end).result(STOP_SECONDS + 2)
 
-    def _serve(self, app: Starlette, listener: socket.socket, protocol: type[asyncio.Protocol]) -> None:
+    def _serve(
+        self, app: Starlette, listener: socket.socket, protocol: type[asyncio.Protocol], limit: int | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=protocol,
@@ -53,7 +55,7 @@ class ControlListeners:
             server_header=False,
             date_header=False,
             proxy_headers=False,  # nobody may say in a header who they are
-            limit_concurrency=256,
+            limit_concurrency=limit,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=STOP_SECONDS,
         )

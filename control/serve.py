@@ -28,7 +28,15 @@ from control.local import Local
 from control.node import Node
 from control.operators import operators_app
 from control.remote import SOCKET_NAME
-from control.startup import Address, StartRefused, refuse_foreign_packages, refuse_key_logs, unsafe_listeners
+from control.startup import (
+    Address,
+    StartRefused,
+    agents_at_once,
+    raise_file_limit,
+    refuse_foreign_packages,
+    refuse_key_logs,
+    unsafe_listeners,
+)
 from control.state import State, StateInvalid, StateLocked, StateUnavailable
 from control.threads import ControlThread
 from credentials.actor import Actor
@@ -80,6 +88,7 @@ def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainRe
     refuse_key_logs()
     exposed = config.listen if config.health is None else (*config.listen, config.health)
     unsafe = unsafe_listeners(exposed, allowed=config.unsafe_plaintext_listener)
+    max_connections = agents_at_once(raise_file_limit())
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         peers.check_path(config.state / SOCKET_NAME)
@@ -99,7 +108,7 @@ def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainRe
             )
         except AuthorityInvalid as invalid:
             raise StartRefused(str(invalid), "") from invalid
-        return asyncio.run(_Service(config, state, authority, unsafe, created, announce).run())
+        return asyncio.run(_Service(config, state, authority, unsafe, max_connections, created, announce).run())
     finally:
         state.close()
 
@@ -110,6 +119,7 @@ class _Service:
     state: State
     authority: Authority
     unsafe: tuple[str, ...]
+    max_connections: int
     created: bool
     announce: Callable[[Announcement], None]
 
@@ -206,7 +216,9 @@ class _Service:
 
     def _gate(self, own_listeners: tuple[tuple[str, int], ...]) -> Gate:
         config = GateConfig(
-            listen=tuple((address.host, address.port) for address in self.config.listen), unsafe=self.unsafe
+            listen=tuple((address.host, address.port) for address in self.config.listen),
+            max_connections=self.max_connections,
+            unsafe=self.unsafe,
         )
         environment: dict[str, object] = {
             "proxy": version("exeat"),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -10,6 +11,12 @@ from pathlib import Path
 OUR_PACKAGES = ("control", "proxy", "rules", "credentials", "ledger")
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 """Variables that make TLS libraries write every session's keys to a file."""
+
+MIN_FILES = 256
+MAX_AGENTS = 10_000
+"""Agents' connections at once, where the machine lets us have as many files."""
+RESERVED_FILES = 1_600
+"""1,024 for connections to origins (`PoolLimits.max_open`); the rest for ledger, database, operators and health."""
 
 
 class StartRefused(Exception):
@@ -106,3 +113,27 @@ def unsafe_listeners(addresses: tuple[Address, ...], *, allowed: bool) -> tuple[
             "Listen on 127.0.0.1, or say --unsafe-plaintext-listener where the network is yours alone (a container).",
         )
     return ("unsafe_plaintext_listener",)
+
+
+def raise_file_limit() -> int:
+    """The number of files this process may have open, now as many as it may ask for. Raises `StartRefused`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < MIN_FILES and hard != resource.RLIM_INFINITY:
+        raise StartRefused(
+            f"this process may open {hard} files, and needs {MIN_FILES} at the least",
+            "Raise the limit: ulimit -n 4096, LimitNOFILE= of a systemd unit, --ulimit nofile= of a container.",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def agents_at_once(files: int) -> int:
+    """How many connections of agents are taken where so many files may be open.
+
+    Whoever reaches the door can fill this number with idle connections. What is left must do for the calls' own
+    connections and for the ledger, whose next file must open. With few files each call gets one for the agent, one for
+    the origin, and one to spare.
+    """
+    if files == resource.RLIM_INFINITY:
+        return MAX_AGENTS
+    return min(MAX_AGENTS, max(files // 3, files - RESERVED_FILES))

@@ -9,6 +9,7 @@ import pytest
 from control.startup import (
     Address,
     StartRefused,
+    agents_at_once,
     foreign_packages,
     parse_address,
     refuse_key_logs,
@@ -74,3 +75,29 @@ def test_nothing_starts_while_tls_keys_would_be_written_down(monkeypatch: pytest
     monkeypatch.setenv(name, "/tmp/keys")
     with pytest.raises(StartRefused, match=name):
         refuse_key_logs()
+
+
+@pytest.mark.parametrize(("files", "agents"), [(256, 85), (1024, 341), (2400, 800), (4096, 2496), (1_048_576, 10_000)])
+def test_agents_never_take_the_files_that_the_ledger_needs(files: int, agents: int) -> None:
+    assert agents_at_once(files) == agents
+
+
+def _limited(soft: int, hard: int) -> str:
+    """What a process of these limits says of itself when it starts."""
+    script = (
+        "import resource, sys; from control.startup import StartRefused, raise_file_limit\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        "try: print(raise_file_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+        "except StartRefused as refused: print(refused, '|', refused.cure)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root).stdout
+
+
+def test_a_start_takes_all_the_files_it_may_have() -> None:
+    assert _limited(100, 400) == "400 400\n"
+
+
+def test_a_start_with_too_few_files_is_refused_with_the_fix() -> None:
+    assert "may open 200 files" in (said := _limited(100, 200))
+    assert "ulimit -n" in said
