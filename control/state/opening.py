@@ -12,6 +12,7 @@ from credentials.envelope import KeyEncryptionKey
 from credentials.keyfile import KeyFileRefused
 from credentials.tokens import SigningKey
 from ledger import Ledger, LedgerError
+from ledger.keys import HOT_FILE, ROOT_FILE
 
 KEK_FILE = "kek.key"
 TOKEN_FILE = "token.pem"  # noqa: S105
@@ -32,6 +33,7 @@ class Ground:
 
 def open_ground(folder: Folder) -> Ground:
     """Database, keys and ledger of the folder; each made first where the state is new. Raises `StateInvalid`."""
+    _refuse_lost(folder)
     try:
         database = Database.open(folder.database)
     except StoreRefused as error:
@@ -64,6 +66,26 @@ def open_ground(folder: Folder) -> Ground:
         database.close()
         raise
     return Ground(database, ledger, kek, signing, instance, origin)
+
+
+def _refuse_lost(folder: Folder) -> None:
+    """A database that is gone is not made anew where there was a ledger.
+
+    Credentials and revocations count from epoch 0 again in a new one: what was revoked would be good. The database is
+    made before any key of a ledger, so a creation that a crash interrupted is no such case.
+    """
+    if os.path.lexists(folder.database):
+        return
+    for left in (
+        folder.ledger,
+        folder.trust,
+        *(folder.keys / name for name in (ROOT_FILE, HOT_FILE, TOKEN_FILE, KEK_FILE)),
+    ):
+        if os.path.lexists(left):
+            raise StateInvalid(
+                f"{folder.database} is missing, but {left} is there: this state has lost its database",
+                f"Restore {folder.path} from a backup, or remove the whole folder to start anew.",
+            )
 
 
 def _identity(database: Database, folder: Folder) -> tuple[KeyEncryptionKey, str]:

@@ -141,6 +141,22 @@ class TestPartsThatDoNotBelongTogether:
         with pytest.raises(StateInvalid):
             State.open(folder, create=True)
 
+    @pytest.mark.parametrize("left", ["kek.key", "token.pem", "ledger-root.pem", "ledger-hot.pem"])
+    def test_a_key_alone_says_that_there_was_a_state(self, folder: Path, left: str) -> None:
+        """A new state would begin at epoch 0, where no revocation of the old one counts."""
+        State.open(folder, create=True).close()
+        for path in (*folder.glob("exeat.sqlite*"), folder / "trust.policy"):
+            path.unlink()
+        shutil.rmtree(folder / "ledger")
+        for path in (folder / "keys").iterdir():
+            if path.name != left:
+                path.unlink()
+        for _ in range(2):
+            with pytest.raises(StateInvalid, match="lost its database") as invalid:
+                State.open(folder, create=True)
+            assert "from a backup" in invalid.value.fix
+        assert sorted(path.name for path in folder.iterdir()) == ["LOCK", "keys"]
+
     def test_a_database_restored_from_before_is_noticed(self, folder: Path, tmp_path: Path, ana: Actor) -> None:
         State.open(folder, create=True).close()
         shutil.copy(folder / "exeat.sqlite", tmp_path / "backup")
