@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from ledger.directory import CHECKPOINTS, note_name, segment_files
 from ledger.errors import LedgerRefused
-from ledger.files import Files
+from ledger.files import Files, no_descriptor
 from ledger.locks import LockStore
 from ledger.note import Checkpoint, NoteInvalid, Signer, Verifier, open_note
 from ledger.segment import MAGIC, RECORD, FrameBad, frame_at
@@ -22,6 +22,9 @@ from ledger.tree import Frontier, leaf_hash
 
 _YIELD_EVERY: Final = 64
 """Records re-read before the interpreter is offered to others: some 200 us."""
+
+_LAST_ATTEMPTS: Final = 20
+"""At the end of a run, a tenth of a second each: what the others hold open is not waited for any longer."""
 
 type Head = tuple[int, bytes, bool]
 """(size, root, whether the note is kept for good)"""
@@ -100,7 +103,11 @@ class Checkpointer:
         self._thread: Thread | None = None
 
     def publish(self, size: int, root: bytes, *, keep: bool) -> None:
-        """The head is signed, in the lock store and on disk. Raises OSError or `LedgerRefused`; then stop for good."""
+        """The head is signed, in the lock store and on disk. Raises OSError or `LedgerRefused`; then stop for good.
+
+        Only for want of a file descriptor may it be called again, with this head or a later one: each step that was
+        done then is done once more, to the same effect.
+        """
         if self._read_back.root_at(size) != root:
             raise LedgerRefused(f"the first {size} records read back differently from what was written")
         checkpoint = Checkpoint(self.signer.verifier.name, size, root)
@@ -132,16 +139,31 @@ class Checkpointer:
     def _run(self, failed: Callable[[BaseException], None]) -> None:
         try:
             while (head := self._heads.get()) is not None:
-                size, root, keep = head
-                while not self._heads.empty():
-                    later = self._heads.get()
-                    if later is None:
-                        self._heads.put(None)
-                        break
-                    size, root, keep = later[0], later[1], keep or later[2]
-                self.publish(size, root, keep=keep)
+                self._publish_newest(head)
         except BaseException as error:  # noqa: BLE001
             failed(error)  # whatever it is: a log whose heads cannot be published must not go on
+
+    def _publish_newest(self, head: Head) -> None:
+        """The newest head that waits is published, as soon as there is a descriptor to do it with."""
+        size, root, keep = head
+        ending, attempts = False, 0
+        while True:
+            while not ending and not self._heads.empty():
+                later = self._heads.get()
+                if later is None:
+                    self._heads.put(None)
+                    ending, attempts = True, 0
+                else:
+                    size, root, keep = later[0], later[1], keep or later[2]
+            try:
+                self.publish(size, root, keep=keep)
+            except OSError as error:
+                attempts += 1
+                if not no_descriptor(error) or (ending and attempts >= _LAST_ATTEMPTS):
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
 
 def parse_note(note: bytes, keys: list[Verifier], origin: str) -> Checkpoint:

@@ -12,6 +12,10 @@ class LedgerUnavailable(LedgerError):
     """
 
 
+class NoDescriptor(LedgerUnavailable):
+    """No file could be opened just now: too many are open. Nothing was changed; the next attempt may succeed."""
+
+
 class LedgerRefused(LedgerError):
     """The directory must not be used as it is: corrupt, held by another process, or older than its lock store.
 

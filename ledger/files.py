@@ -2,8 +2,11 @@
 
 A failed sync is final: the kernel may have dropped the pages and marked them clean, so a second attempt would succeed
 without the data being anywhere (PostgreSQL's fsync finding, 2018). Callers stop; they do not retry.
+
+Too many open files are another matter: where a file could not be opened, nothing was written. That is tried again.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +52,11 @@ class Files(Protocol):
         ...
 
 
+def no_descriptor(error: BaseException) -> bool:
+    """True when a file could not be opened because too many are: no fault of the disk, and over when others close."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def sync_directory(directory: Path) -> None:
     """Names in the directory are durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -65,7 +73,12 @@ class PosixFiles:
         """As the protocol says."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(path, flags, 0o600)
-        sync_directory(path.parent)
+        try:
+            sync_directory(path.parent)
+        except OSError:
+            os.close(descriptor)
+            path.unlink()  # empty; the next attempt makes it anew
+            raise
         return descriptor
 
     def write(self, descriptor: int, data: bytes) -> None:

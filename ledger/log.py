@@ -4,12 +4,15 @@ Submissions from any thread go into one queue. The thread takes all that wait (s
 serve many calls), makes them durable and only then answers: with one `call_soon_threadsafe` per event loop and group.
 
 Whatever goes wrong beneath, the answer is the same: this object stops for good and every later submission fails with
-`LedgerUnavailable`. It is never retried, for after a failed sync nobody knows what the disk holds.
+`LedgerUnavailable`. It is never retried, for after a failed sync nobody knows what the disk holds. The one exception: a
+file that cannot be opened because too many are (`NoDescriptor`) stops nothing; the group is refused and the next one
+tries again.
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +24,8 @@ from typing import Final, Self, cast
 from ledger.batch import Receipt
 from ledger.clock import Clock, SystemClock
 from ledger.directory import BALLAST
-from ledger.errors import LedgerError, LedgerUnavailable, RecordRefused
-from ledger.files import Files, PosixFiles
+from ledger.errors import LedgerError, LedgerUnavailable, NoDescriptor, RecordRefused
+from ledger.files import Files, PosixFiles, no_descriptor
 from ledger.locks import LockStore
 from ledger.opening import Opened, create_directory, open_directory
 from ledger.schema import NO_TENANT, OWN_TYPES
@@ -262,7 +265,7 @@ class Ledger:
             item = queue.get(timeout=max(0.0, self._seal_due() - monotonic()))
         except Empty:
             if self._failure is None:
-                self._seal()
+                self._seal_if_it_can()
             return self._failure is None
         items: list[_Item] = []
         while item is not None:
@@ -281,7 +284,7 @@ class Ledger:
             self._fail_waiting()
             return False
         if monotonic() >= self._seal_due():
-            self._seal()
+            self._seal_if_it_can()
         return True
 
     def _append(self, items: list[_Item]) -> None:
@@ -290,7 +293,8 @@ class Ledger:
         try:
             if now >= self._space_due:
                 self._space_due = now + self._limits.space_check_seconds
-                self._check_space()
+                with _again_later():
+                    self._check_space()
             results = self._sequencer.append_batch([(item[0], item[1], item[2]) for item in items])
         except BaseException as error:
             self._answer(items, [LedgerUnavailable(f"the ledger has stopped: {error}")] * len(items))
@@ -298,7 +302,8 @@ class Ledger:
         self._made_durable()
         self._answer(items, results)
         if self._sequencer.in_reserve and not self._halted:
-            self._halt("begin")  # the disk was full and the ballast has been given back
+            with _again_later():
+                self._halt("begin")  # the disk was full and the ballast has been given back
 
     def _made_durable(self) -> None:
         frontier = self._sequencer.state.frontier
@@ -350,6 +355,11 @@ class Ledger:
     def _seal(self, *, keep: bool = False) -> None:
         self._append_own([], seal=True, keep=keep)
 
+    def _seal_if_it_can(self) -> None:
+        self._last_seal = monotonic()
+        with _again_later():
+            self._seal()
+
     def _append_own(self, submissions: list[Submission], *, seal: bool = False, keep: bool = False) -> None:
         """The log's own records are durable; with a seal, the head that it ends is checkpointed."""
         if seal:
@@ -380,12 +390,10 @@ class Ledger:
             self._halt("begin", free)
         elif self._halted and free >= reserve + reserve // 4 + self._limits.ballast_bytes:
             self._files.allocate(self.directory / BALLAST, self._limits.ballast_bytes)
-            self._sequencer.in_reserve = False
             self._halt("end", free)
 
     def _halt(self, phase: str, free: int | None = None) -> None:
-        self._halted = phase == "begin"
-        if self._halted:
+        if phase == "begin":
             self._sequencer.in_reserve = True
         content = {
             "phase": phase,
@@ -393,6 +401,19 @@ class Ledger:
             "free_bytes": self._files.free_bytes(self.directory) if free is None else free,
         }
         self._append_own([("ledger.halt", NO_TENANT, content)])
+        self._halted = self._sequencer.in_reserve = phase == "begin"
+
+
+@contextlib.contextmanager
+def _again_later() -> Iterator[None]:
+    """What could not be done for want of a file descriptor is left for the next time it is due."""
+    try:
+        yield
+    except NoDescriptor:
+        return
+    except OSError as error:
+        if not no_descriptor(error):
+            raise
 
 
 def _settle(future: Future[Receipt], result: Result) -> None:

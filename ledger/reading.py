@@ -153,6 +153,8 @@ def find_call(directory: Path, call: str) -> list[Record]:
     needle = canonical.encode({"call": call})[1:-1]
     found: list[Record] = []
     for _, path in reversed(segment_files(directory)):
+        if not path.stat().st_size:
+            continue  # begun just now
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             data = cast("bytes", mapped)
             position = data.find(needle)

@@ -18,8 +18,8 @@ from ledger import canonical
 from ledger.batch import Batch, Receipt, statement
 from ledger.clock import Clock, Stamps
 from ledger.directory import BALLAST, SEGMENTS
-from ledger.errors import LedgerUnavailable, RecordRefused
-from ledger.files import Files
+from ledger.errors import LedgerUnavailable, NoDescriptor, RecordRefused
+from ledger.files import Files, no_descriptor
 from ledger.lifecycle import LifecycleBroken
 from ledger.note import Checkpoint, Signer
 from ledger.schema import MAX_RECORD_BYTES, NO_TENANT, RESERVE_TYPES, VERSION, check_content
@@ -33,6 +33,8 @@ STEP_US: Final = 1_000_000
 
 _FIRST_TYPES: Final = frozenset({"genesis", "ledger.start"})
 """With these a process begins; time is measured from there, so no step can have been seen yet."""
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 type Submission = tuple[str, str, Mapping[str, object]]
 """(type, tenant, content)"""
@@ -89,6 +91,8 @@ class Sequencer:
         self._offset_us = max(clock.wall_us(), state.last_us) - clock.monotonic_us()
         self._behind = False
         self._descriptor: int | None = None
+        self._fresh = True
+        """True until the current segment has its header: it may be open already."""
         self._segment_bytes = 0
         self._segment_opened_us = 0
         self._prepare_header()
@@ -102,11 +106,14 @@ class Sequencer:
         Raises `Halted` when the group could not be made durable: then none of it may be assumed recorded.
         """
         state = self.state
+        if self._fresh:
+            self._prepare_header()
+            # Before anything is numbered: a group that finds no file to go to has changed nothing.
+            if not self._can_open(state.size):
+                return [NoDescriptor("too many files are open")] * len(submissions)
         wall, mono, moved = self._now(submissions[0][0] in _FIRST_TYPES)
         if moved is not None:
             submissions = [("clock.step", NO_TENANT, moved), *submissions]
-        if self._descriptor is None:
-            self._prepare_header()
         ts = self._stamps.text(wall)
         origin, boot, first = state.origin, self._boot, state.size
         nonces = os.urandom(16 * len(submissions)).hex()
@@ -206,7 +213,7 @@ class Sequencer:
 
     def _write(self, data: bytes, first: int, wall: int) -> None:
         """(e) and (f). Only a full disk is survived, once, by giving back the ballast; a failed sync never is."""
-        if self._descriptor is None:
+        if self._fresh:
             self._segment_opened_us = wall
             self._segment_bytes = 0
             data = MAGIC + encode_frame(HEADER, first, self._header.encode()) + data
@@ -215,7 +222,7 @@ class Sequencer:
             descriptor = self._open_segment(first)
             self._files.write(descriptor, data)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in _FULL:
                 raise
             self.in_reserve = True
             if self._descriptor is not None:
@@ -224,6 +231,7 @@ class Sequencer:
             descriptor = self._open_segment(first)
             self._files.write(descriptor, data)
         self._files.sync(descriptor)
+        self._fresh = False
         self._segment_bytes += len(data)
         limits = self._limits
         age_us = wall - self._segment_opened_us
@@ -235,8 +243,20 @@ class Sequencer:
             self._descriptor = self._files.create(self._directory / SEGMENTS / file_name(first))
         return self._descriptor
 
+    def _can_open(self, first: int) -> bool:
+        """False when too many files are open. A full disk is met again, and dealt with, when the group is written."""
+        try:
+            self._open_segment(first)
+        except OSError as error:
+            if no_descriptor(error):
+                return False
+            if error.errno not in _FULL:
+                raise Halted(f"a segment cannot be begun: {error.strerror or error}") from error
+        return True
+
     def close_segment(self) -> None:
         """The current file is complete; the next group starts a new one."""
+        self._fresh = True
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,80 @@ class _Gate:
     def sync(self, descriptor: int) -> None:
         with self.closed:
             self._inner.sync(descriptor)
+
+
+SHORT = pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+
+
+@SHORT
+def test_a_checkpoint_waits_for_a_descriptor_and_stops_nothing(world, files, records, tmp_path, number):
+    """Whoever opens all the files this process may have delays heads; the log goes on and the heads follow."""
+    ledger = world(files=files, limits=Limits(reserve_bytes=0, ballast_bytes=0, seal_active_seconds=0))
+    files.fail("replace", number, number, number)
+    size = 0
+    for n in range(10_000):
+        size = ledger.submit(*records.denied(f"d_{n}")).result(10).seq
+        if not files.faults["replace"]:
+            break
+        time.sleep(0.001)
+    assert files.faults["replace"] == []
+    assert ledger.head().halted is None
+    ledger.close()
+    assert ledger.head().checkpoint_size > size
+    assert verify(tmp_path / "ledger", ledger.trust()).findings == ()
+
+
+def test_a_checkpoint_that_never_gets_a_descriptor_ends_with_the_run(world, files, records, monkeypatch):
+    """Bounded: a stop does not wait for ever for what others hold open."""
+    monkeypatch.setattr("ledger.checkpoints._LAST_ATTEMPTS", 2)
+    ledger = world(files=files, limits=Limits(reserve_bytes=0, ballast_bytes=0, seal_active_seconds=3600))
+    ledger.submit(*records.activate()).result(10)
+    files.fail("replace", *[errno.EMFILE] * 1000)
+    with pytest.raises(LedgerUnavailable):
+        ledger.close()
+    files.faults.clear()
+    world().close()
+
+
+@SHORT
+def test_a_group_that_finds_no_descriptor_for_its_segment_is_refused_and_the_next_one_tries(
+    world, files, records, tmp_path, number
+):
+    """Nothing was numbered, so nothing is missing afterwards; seals wait as well."""
+    limits = Limits(reserve_bytes=0, ballast_bytes=0, segment_bytes=1, seal_active_seconds=0)  # one segment a group
+    ledger = world(files=files, limits=limits)
+    ledger.submit(*records.activate()).result(10)
+    files.fail("create", *[number] * 6)
+    refusals: set[str] = set()
+    for n in range(1000):
+        try:
+            ledger.submit(*records.denied(f"d_{n}")).result(10)
+        except LedgerUnavailable as error:
+            refusals.add(str(error))
+        if not files.faults["create"]:
+            break
+    assert refusals == {"too many files are open"}
+    assert ledger.head().halted is None
+    kept = ledger.submit(*records.denied("d_last")).result(10)
+    ledger.close()
+    assert verify(tmp_path / "ledger", ledger.trust()).findings == ()
+    assert any(record.leaf == kept.leaf for record in read_records(tmp_path / "ledger"))
+
+
+def test_a_segment_whose_name_cannot_be_synced_for_want_of_a_descriptor_is_begun_again(tmp_path, monkeypatch):
+    """The file was made, its directory could not be opened: the name is free for the next attempt."""
+    real = os.open
+
+    def short(path, flags, *more, **named):
+        if flags & os.O_DIRECTORY:
+            raise OSError(errno.EMFILE, "too many")
+        return real(path, flags, *more, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", short)
+        with pytest.raises(OSError, match="too many"):
+            PosixFiles().create(tmp_path / "x.seg")
+    os.close(PosixFiles().create(tmp_path / "x.seg"))
 
 
 def _submit_until_refused(ledger: Ledger, records) -> None:
