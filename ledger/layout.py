@@ -46,7 +46,9 @@ def read_layout(source: Source, find: Callable[[str, str, str], None]) -> Layout
     names = source.names()
     for name in names:
         folder, _, base = name.rpartition("/")
-        if folder == SEGMENTS and (match := _SEGMENT.fullmatch(base)):
+        if name.endswith("@"):
+            find("file_unexpected", name.removesuffix("@"), "a link, or no file at all: a ledger holds its own bytes")
+        elif folder == SEGMENTS and (match := _SEGMENT.fullmatch(base)):
             segments.append((int(match[1]), name))
         elif folder == CHECKPOINTS and _NOTE.fullmatch(base):
             continue

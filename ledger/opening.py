@@ -46,6 +46,7 @@ from ledger.note import Checkpoint, NoteInvalid, is_name, unsafe_checkpoint_text
 from ledger.scan import Scanned, scan
 from ledger.schema import NO_TENANT
 from ledger.sequencer import Limits, Sequencer, Submission
+from ledger.sources import is_regular
 from ledger.state import LogState
 
 SOFTWARE = "exeat/0.1.0"
@@ -140,6 +141,12 @@ def open_directory(
 def _open_locked(
     directory: Path, *, keys: Path, store: LockStore, files: Files, clock: Clock, limits: Limits, lock: int
 ) -> Opened:
+    for path in (directory / DESCRIPTION, *(path for _, path in note_files(directory))):
+        if not is_regular(path):
+            raise LedgerRefused(f"{path.name} is a link or no file: a ledger holds its own bytes")
+    for name in (SEGMENTS, CHECKPOINTS, QUARANTINE):
+        if (directory / name).is_symlink():
+            raise LedgerRefused(f"{name} is a link: a ledger holds its own bytes")
     try:
         description = Description.parse(files.read(directory / DESCRIPTION))
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from ledger.lifecycle import LifecycleBroken
 from ledger.note import Verifier
 from ledger.schema import explain_record
 from ledger.segment import FrameBad, Group, any_frame_after, groups, read_header
+from ledger.sources import is_regular
 from ledger.state import LogState
 from ledger.tenants import NO_LEAF, TenantTree, state_digest
 from ledger.tree import leaf_hash, root_of
@@ -119,6 +120,8 @@ def scan(directory: Path, description: Description, files: Files, watch: frozens
     state = scanned.state
     for index, (first, path) in enumerate(segments):
         final = index == len(segments) - 1
+        if not is_regular(path):
+            raise LedgerRefused(f"segment {path.name} is a link or no file: a ledger holds its own bytes")
         data = files.read(path)
         try:
             end = 0

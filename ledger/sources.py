@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,7 +13,10 @@ class Source(Protocol):
     """The files of one ledger by relative name. Methods raise OSError."""
 
     def names(self) -> list[str]:
-        """All files, and directories that are empty or no part of the layout (with a trailing slash)."""
+        """All files, and directories that are empty or no part of the layout (with a trailing slash).
+
+        What is no regular file, a link above all, is named with `@` at the end: it is never opened.
+        """
         ...
 
     def read(self, name: str) -> bytes:
@@ -35,8 +39,9 @@ class DirectorySource:
         found: list[str] = []
         for folder, folders, files in os.walk(self._directory, onerror=_raise):
             base = Path(folder).relative_to(self._directory)
-            found.extend(str(base / name) for name in files)
-            found.extend(str(base / name) for name in folders if (Path(folder) / name).is_symlink())
+            for name in files:
+                found.append(f"{base / name}{'' if is_regular(Path(folder) / name) else '@'}")  # noqa: PERF401
+            found.extend(f"{base / name}@" for name in folders if (Path(folder) / name).is_symlink())
             if base.parts and not files and not folders:
                 found.append(f"{base}/")
         return sorted(found)
@@ -74,6 +79,14 @@ class MemorySource:
     def map(self, name: str) -> Iterator[bytes]:
         """As the protocol says."""
         yield self._files[name]
+
+
+def is_regular(path: Path) -> bool:
+    """False for a link, device, pipe or socket; true for what is gone meanwhile: opening it says so."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _raise(error: OSError) -> None:

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import pytest
 
-from ledger import Limits, MemorySource, Trust, canonical, verify
+from ledger import LedgerRefused, Limits, MemorySource, Trust, canonical, verify
 from ledger.batch import statement
 from ledger.genesis import key_content, revoke_statement
 from ledger.keys import load_key
@@ -615,6 +615,21 @@ def test_class_22_slack_between_frames(forger):
 )
 def test_class_22_a_file_that_does_not_belong(forger, name):
     assert forger.names({**forger.files, name: b"x"}) == ["file_unexpected"]
+
+
+@pytest.mark.parametrize("pattern", ["LEDGER.json", "segments/*.seg", "checkpoints/*.note", "BALLAST", "segments"])
+def test_class_22_a_link_in_the_place_of_a_file(forger, world, tmp_path, pattern):
+    """Its bytes may change after the auditor has read them, or be another machine's; the writer refuses it as well."""
+    directory = tmp_path / "ledger"
+    path = max(directory.glob(pattern))
+    moved = path.rename(tmp_path / "elsewhere")
+    path.symlink_to(moved)
+    report = verify(directory, forger.trust)
+    assert ("file_unexpected", str(path.relative_to(directory))) in {(f.name, f.where) for f in report.findings}
+    assert report.exit_code == 1
+    if path.name != "BALLAST":  # the writer reads none of it
+        with pytest.raises(LedgerRefused, match="is a link"):
+            world()
 
 
 @pytest.mark.parametrize("name", ["LOCK", "BALLAST"])
