@@ -91,5 +91,3 @@ async def test_disconnects_at_every_instant_leak_nothing(tmp_path: Path, caplog:
             await asyncio.wait_for(last.send("GET", "/things/9"), 3)
         assert unhandled == []
         assert [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.ERROR] == []
-
-
