@@ -44,5 +44,7 @@ class GateConfig:
     """Agents' connections in all; more are closed at once. About 165 KB each (performance.md)."""
     max_unknown_hosts: int = 64
     """First-seen hosts outside the policy that one account may have certificates minted for, an hour."""
+    names: tuple[str, ...] = ()
+    """DNS names by which agents reach this gate; a base-URL request may name one as its Host."""
     unsafe: tuple[str, ...] = ()
     """Names of the unsafe switches in force; shown in health and in every record."""

@@ -87,6 +87,8 @@ class Denial:
             lines.append(f"Proxy-Authenticate: {_CHALLENGE}")
         elif status == 401:
             lines.append('WWW-Authenticate: Bearer realm="exeat"')
+            if code is Code.CREDENTIAL_MISSING:  # git shows its credential only to whom asks for Basic
+                lines.append(f"WWW-Authenticate: {_CHALLENGE}")
         if not keep_alive:
             lines.append("Connection: close")
         head = "\r\n".join(lines).encode() + b"\r\n\r\n"

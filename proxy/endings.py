@@ -66,7 +66,8 @@ class Endings:
         """Somebody without a valid identity, or a request that is none, is recorded and told so."""
         call = new_call_id()
         self._metrics.decided(code)
-        recorded = await self._record_rejection(code, call, peer, principal)
+        door = "forward" if exchange is None else exchange.door
+        recorded = await self._record_rejection(code, call, peer, principal, door)
         if exchange is None:
             return False
         return await exchange.refuse(Denial(_reason(code, detail, recorded), call), keep_alive=not close)
@@ -85,10 +86,13 @@ class Endings:
     async def challenge(self, exchange: Exchange, peer: str) -> bool:
         """An agent that showed no credential is asked for one; counted in the next summary."""
         code = Code.CREDENTIAL_MISSING
+        self._metrics.challenges += 1
         self._rejections.count(NO_TENANT, code, peer)
-        return await exchange.refuse(Denial(Reason(code, "this proxy needs an Exeat credential"), new_call_id()))
+        return await exchange.refuse(Denial(Reason(code, "an Exeat credential is needed here"), new_call_id()))
 
-    async def _record_rejection(self, code: Code, call: str, peer: str, principal: Principal | None) -> bool:
+    async def _record_rejection(
+        self, code: Code, call: str, peer: str, principal: Principal | None, door: str = "forward"
+    ) -> bool:
         tenant = NO_TENANT if principal is None else principal.tenant
         source = peer if principal is None else f"{tenant}/{principal.account}"
         if not self._rejections.individually(source, anonymous=principal is None):
@@ -98,7 +102,7 @@ class Endings:
             "call": call,
             "reason": {"code": str(code)},
             "source": peer,
-            "door": "forward",
+            "door": door,
             "agent": None if principal is None else agent_content(principal),
             "op": None,
         }
@@ -114,7 +118,7 @@ class Endings:
                 error.detail,
                 exchange.wire.peer,
                 close=True,
-                principal=None if exchange.tunnel is None else exchange.tunnel.principal,
+                principal=exchange.principal,
             )
         return await self.deny(journey, CallRefused(Reason(error.code, error.detail)))
 
@@ -199,7 +203,7 @@ class Endings:
             ),
             "fields": {"target": commitment(key, call.id, "target", request_target(call))},
             "env": self._environment,
-            "answered": {"http": Denial(refusal.reasons[0], call.id).status(in_tunnel=journey.exchange.in_tunnel)},
+            "answered": {"http": Denial(refusal.reasons[0], call.id).status(in_tunnel=journey.exchange.at_origin)},
         }
         return await self._durable("call.denied", principal.tenant, content)
 

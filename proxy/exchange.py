@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from credentials.principal import Principal
+from proxy.base_url import Presented, is_base_url
 from proxy.denials import Denial
 from proxy.http.errors import RequestRefused
 from proxy.http.request import RequestHead, RequestParser
@@ -38,11 +39,24 @@ class Exchange:
     refusal: RequestRefused | None = None
     """What is wrong with the body, where that showed together with the head; raised when the body is asked for, so
     that the refusal has its agent's name on it."""
+    presented: Presented | None = None
+    """The credential of a base-URL request, once it was found."""
+    principal: Principal | None = None
+    """Whose request it is, as far as that is known: for the record of a refusal before there is a call."""
+
+    def __post_init__(self) -> None:
+        if self.tunnel is not None:
+            self.principal = self.tunnel.principal
 
     @property
-    def in_tunnel(self) -> bool:
-        """True where the agent believes to talk to the origin itself."""
-        return self.tunnel is not None
+    def door(self) -> str:
+        """Which of the two doors it came through, in the records' words."""
+        return "base-url" if self.tunnel is None and is_base_url(self.head) else "forward"
+
+    @property
+    def at_origin(self) -> bool:
+        """True where the agent believes to talk to the origin itself: inside a tunnel, and at the base-URL door."""
+        return self.tunnel is not None or is_base_url(self.head)
 
     async def hold_body(self) -> bytes:
         """The whole body; the parser bounds it. Raises `RequestRefused`, or `WireClosed` when it breaks off."""
@@ -67,7 +81,7 @@ class Exchange:
         keep_alive = keep_alive and self.parser.complete and self.head.keep_alive
         self.wire.write(
             denial.render(
-                in_tunnel=self.in_tunnel,
+                in_tunnel=self.at_origin,
                 keep_alive=keep_alive,
                 head_only=self.head.method == "HEAD",
                 # git prints the body of a refusal (as `remote: ...`) only if it is plain text.

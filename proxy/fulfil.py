@@ -18,7 +18,7 @@ from proxy.egress.errors import UpstreamBroken
 from proxy.egress.pool import Pool
 from proxy.egress.route import Route
 from proxy.egress.upstream import Upstream
-from proxy.http.emit import LAST_CHUNK, Head, emit_chunk, emit_response_head
+from proxy.http.emit import LAST_CHUNK, Head, Rewrite, emit_chunk, emit_response_head
 from proxy.http.response import ResponseHead
 from proxy.live import LiveCall
 from proxy.records import Content, media_type
@@ -136,9 +136,10 @@ class Fulfilment:
         *,
         commitment_key: bytes,
         keep_alive: bool,
+        rewrite: Rewrite | None = None,
     ) -> Relayed:
         """Everything but the tail has been written to the agent. Raises `UpstreamError` or `WireClosed`."""
-        relay = _Relay(live, wire, upstream, response, keep_alive)
+        relay = _Relay(live, wire, upstream, response, keep_alive, rewrite)
         idle = self._timeouts.stream_idle if relay.is_event_stream else self._timeouts.body_idle
         try:
             tail = await relay.run(self._max_held, idle)
@@ -163,13 +164,20 @@ class _Relay:
     """One answer on its way back."""
 
     def __init__(
-        self, live: LiveCall, wire: Wire, upstream: Upstream, response: ResponseHead, keep_alive: bool
+        self,
+        live: LiveCall,
+        wire: Wire,
+        upstream: Upstream,
+        response: ResponseHead,
+        keep_alive: bool,
+        rewrite: Rewrite | None,
     ) -> None:
         self._live = live
         self._wire = wire
         self._upstream = upstream
         self._response = response
         self._keep_alive = keep_alive
+        self._rewrite = rewrite
         self._hash = hashlib.sha256()
         self.length = 0
         self.media = media_type(response.headers)
@@ -239,4 +247,5 @@ class _Relay:
             chunked=content_length is None and not self._response.bodyless,
             close=not self._keep_alive,
             add=((b"exeat-call", self._live.id.encode()),),
+            rewrite=self._rewrite,
         )

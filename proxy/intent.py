@@ -29,7 +29,10 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
 
     Raises `RequestRefused` for headers that origins read differently.
     """
-    credential, head = journey.credential, journey.exchange.head
+    credential, head, presented = journey.credential, journey.exchange.head, journey.exchange.presented
+    remove = _NONE if credential is None else frozenset((credential.binding.presentation.header_name,))
+    if presented is not None and presented.header is not None:
+        remove |= {presented.header}
     return emit_head(
         call.method,
         call.path,
@@ -37,7 +40,7 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
         format_authority(connection.scheme, connection.host, connection.port),
         head.headers,
         content_length=len(journey.body) if head.has_body or call.method in _WITH_BODY else None,
-        remove=_NONE if credential is None else frozenset((credential.binding.presentation.header_name,)),
+        remove=remove,
     )
 
 

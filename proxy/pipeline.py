@@ -19,10 +19,9 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from credentials.principal import Principal
 from credentials.tokens import CredentialRejected
+from proxy.admission import Admission
 from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
-from proxy.authorization import proxy_token
 from proxy.config import GateConfig
 from proxy.egress.errors import UpstreamError
 from proxy.egress.route import Route
@@ -31,7 +30,7 @@ from proxy.exchange import Exchange
 from proxy.fulfil import IDEMPOTENT, Credential, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
 from proxy.http.emit import Head
 from proxy.http.errors import RequestRefused
-from proxy.http.target import Target, resolve_target
+from proxy.http.target import format_authority
 from proxy.intent import egress_head, intent_content
 from proxy.journey import CallRefused, Journey, new_call_id
 from proxy.live import LiveCall, LiveCalls, Stop
@@ -41,6 +40,7 @@ from proxy.records import (
     cost_of,
     request_digest,
 )
+from proxy.rewriting import Rewriter
 from proxy.wire import WireClosed
 from proxy.world import World
 from rules.call import Call, Facts
@@ -52,8 +52,6 @@ from rules.policy.compile import Connection
 
 logger = logging.getLogger("exeat.gate")
 
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-"""RFC 9110 8.6: these say how long their body is even when it is empty."""
 MAX_ATTEMPTS: Final = 2
 _MAX_ROUTES: Final = 4096
 
@@ -73,6 +71,7 @@ class Pipeline:
         environment: Content,
     ) -> None:
         self._world = world
+        self._admission = Admission(world, config.names)
         self._books = books
         self._fulfilment = fulfilment
         self._endings = endings
@@ -100,6 +99,8 @@ class Pipeline:
         except RequestRefused as error:
             return await endings.refuse_request(journey, error)
         except CredentialRejected as error:
+            if error.code == Code.CREDENTIAL_MISSING and exchange.at_origin:
+                return await endings.challenge(exchange, exchange.wire.peer)
             return await endings.reject(
                 exchange,
                 Code(error.code),
@@ -134,10 +135,12 @@ class Pipeline:
     async def _steps(self, journey: Journey) -> bool:
         exchange = journey.exchange
         # (1) admit
-        target = self._admit(exchange)
+        if self.draining:
+            raise RequestRefused(Code.DRAINING, "Exeat is shutting down")
+        asked = self._admission.admit(exchange)
         self._lap(journey, Step.ADMIT)
         # (2) identify
-        principal = self._identify(exchange)
+        target, principal = self._admission.identify(exchange, asked)
         journey.call = call = Call(
             new_call_id(),
             principal,
@@ -168,24 +171,6 @@ class Pipeline:
         self._lap(journey, Step.RESERVE)
         # (6) to (8)
         return await self._send(journey, call, live, allowed, facts)
-
-    # (1)
-
-    def _admit(self, exchange: Exchange) -> Target:
-        """The one destination that all parts of the request agree on."""
-        if self.draining:
-            raise RequestRefused(Code.DRAINING, "Exeat is shutting down")
-        tunnel = exchange.tunnel
-        target = resolve_target(exchange.head, tunnel=None if tunnel is None else (tunnel.host, tunnel.port))
-        if tunnel is None and target.scheme != "http":
-            raise RequestRefused(Code.PROTOCOL_REFUSED, "https goes through CONNECT, not through an absolute target")
-        return target
-
-    # (2)
-
-    def _identify(self, exchange: Exchange) -> Principal:
-        token = exchange.tunnel.token if exchange.tunnel is not None else proxy_token(exchange.head.headers)
-        return self._world.identifier.identify(token, self._world.revocations, time.time())
 
     def _enter(self, call: Call, exchange: Exchange) -> LiveCall:
         loop = asyncio.get_running_loop()
@@ -327,6 +312,7 @@ class Pipeline:
                 response,
                 commitment_key=self._world.commitment_key(call.principal.tenant),
                 keep_alive=self._may_keep(journey),
+                rewrite=self._rewriter(journey, call),
             )
         except UpstreamError as error:
             logger.warning("call %s: upstream: %s", call.id, error.operator_detail)
@@ -346,6 +332,21 @@ class Pipeline:
             return True
         exchange.wire.close()
         return False
+
+    def _rewriter(self, journey: Journey, call: Call) -> Rewriter | None:
+        """What leads a base-URL client's next request back to the door; None for everybody else."""
+        exchange, policy, home = journey.exchange, journey.policy, journey.connection
+        if exchange.presented is None or policy is None or home is None:
+            return None
+
+        def find(scheme: str, host: str, port: int) -> str | None:
+            known = policy.connection_for(scheme, host, port)
+            return None if known is None else known.name
+
+        scheme = "https" if exchange.wire.secure else "http"
+        authority = format_authority(call.scheme, call.host, call.port).decode("ascii")
+        own = (exchange.head.host or b"").decode("ascii")
+        return Rewriter(f"{scheme}://{own}", home.name, f"{call.scheme}://{authority}{call.path}", find)
 
     def _route(self, connection: Connection, secret_version: int) -> Route:
         """The pool's key; made once for a connection of a policy, because hashing it is not free."""

@@ -171,7 +171,6 @@ class Session:
 
     async def _challenge(self, exchange: Exchange) -> None:
         """RFC 9110 11.7.1: many clients send their credential only when asked. Counted, not denied."""
-        self._doorman.metrics.challenges += 1
         if not await self._doorman.endings.challenge(exchange, self._wire.peer):
             raise WireClosed
 

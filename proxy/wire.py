@@ -28,6 +28,9 @@ class Wire(Protocol):
     peer: str
     """The agent's address without its port; `local` for a Unix socket."""
 
+    secure: bool
+    """True where the agent reached the listener itself through TLS."""
+
     on_lost: Callable[[], None] | None
     """Called once when the agent goes away (also half-closed), even while nobody reads."""
 

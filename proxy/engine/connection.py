@@ -33,6 +33,7 @@ class AgentConnection(asyncio.Protocol):
         self._writing_paused = False
         self._ended = False
         self.peer = "local"
+        self.secure = False
         self.lost = False
         self.on_lost: Callable[[], None] | None = None
 

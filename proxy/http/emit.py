@@ -5,7 +5,7 @@ names, then framing, then (in `wire` alone) the secret. So the head that an inte
 byte what the origin receives less one line.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -38,6 +38,10 @@ _RETURNED_PREFIXES: Final = (b"proxy-", b"exeat-")
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
 }
+
+
+type Rewrite = Callable[[bytes, bytes], bytes | None]
+"""The value of a response's field for the agent, by its lower-case name; None drops the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +144,14 @@ def emit_response_head(
     chunked: bool = False,
     close: bool = False,
     add: Iterable[tuple[bytes, bytes]] = (),
+    rewrite: Rewrite | None = None,
 ) -> bytes:
     """The origin's response head as the agent receives it; framing is ours alone.
 
     `content_length` where the length is known, else `chunked`; both unset only for a response without a body (204,
     304). For HEAD and 304 pass the origin's own length. `close` announces that the connection ends after this response.
-    Server is kept: it says who answered. Connection-nominated fields end here.
+    Server is kept: it says who answered. Connection-nominated fields end here. `rewrite` gives a field's value for the
+    agent, or None to drop it.
     """
     out = [_status_line(head)]
     nominated: frozenset[bytes] = frozenset()
@@ -155,7 +161,9 @@ def emit_response_head(
     for name, value in head.headers:
         if name in _NOT_RETURNED or name in nominated or name.startswith(_RETURNED_PREFIXES):
             continue
-        out += (name, b": ", value, b"\r\n")
+        shown = value if rewrite is None else rewrite(name, value)
+        if shown is not None:
+            out += (name, b": ", shown, b"\r\n")
     for name, value in add:
         out += (name, b": ", value, b"\r\n")
     if close:

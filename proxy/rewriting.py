@@ -1,0 +1,101 @@
+"""At the base-URL door a response's references lead back to the door, where they would lead around it.
+
+Rewritten are `Location`, `Content-Location` and `Link`, where they point at a connection of the tenant; a cookie is
+kept to its connection's path, because at this door all services share one host. Fields that speak about the whole host
+are dropped for the same reason. Bodies are never touched.
+"""
+
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+from proxy.http.target import DEFAULT_PORTS
+
+Finder = Callable[[str, str, int], str | None]
+"""The name of the tenant's connection for a scheme, host and port; None when there is none."""
+
+_REFERENCES: Final = frozenset({b"location", b"content-location"})
+_DROPPED: Final = frozenset({b"strict-transport-security", b"clear-site-data"})
+"""RFC 6797 and Clear-Site-Data are about a host, and the host is ours."""
+
+
+class Rewriter:
+    """Rewrites the fields of one response."""
+
+    __slots__ = ("_door", "_find", "_home", "_url")
+
+    def __init__(self, door: str, home: str, url: str, find: Finder) -> None:
+        """`door`: the door's own origin as the agent knows it, `http://127.0.0.1:8080`. `home`: the connection's name.
+        `url`: what the service was asked for, to which its relative references refer."""
+        self._door = door
+        self._home = home
+        self._url = url
+        self._find = find
+
+    def __call__(self, name: bytes, value: bytes) -> bytes | None:
+        """The field's value for the agent; None: the field is dropped."""
+        if name in _REFERENCES:
+            return self._reference(value.decode("latin-1")).encode("latin-1")
+        if name == b"link":
+            return self._link(value.decode("latin-1")).encode("latin-1")
+        if name == b"set-cookie":
+            return self._cookie(value.decode("latin-1")).encode("latin-1")
+        return None if name in _DROPPED else value
+
+    def _reference(self, reference: str) -> str:
+        """RFC 3986 section 5: resolved as if from the service, then said from the door."""
+        try:
+            absolute = urljoin(self._url, reference)
+            parts = urlsplit(absolute)
+            host, port = parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+        except ValueError:
+            return reference  # no URL in anybody's reading; nothing leads anywhere
+        if host is None or port is None or parts.username is not None:
+            return reference
+        name = self._find(parts.scheme, host, port)
+        if name is None:
+            return absolute
+        rest = absolute[absolute.index("//") + 2 + len(parts.netloc) :]
+        return f"{self._door}/to/{name}{rest if rest[:1] == '/' else '/' + rest}"
+
+    def _link(self, value: str) -> str:
+        """RFC 8288 section 3: the references stand between angle brackets, and not within quoted parameters."""
+        out: list[str] = []
+        at, quoted = 0, False
+        while at < len(value):
+            char = value[at]
+            if quoted:
+                step = 2 if char == "\\" else 1
+                quoted = char != '"'
+                out.append(value[at : at + step])
+                at += step
+                continue
+            end = value.find(">", at) if char == "<" else -1
+            if end > 0:
+                out.append(f"<{self._reference(value[at + 1 : end].strip())}>")
+                at = end + 1
+                continue
+            quoted = char == '"'
+            out.append(char)
+            at += 1
+        return "".join(out)
+
+    def _cookie(self, value: str) -> str:
+        """RFC 6265 section 5.2: no Domain widens it, the last Path counts, and without one the request's folder does
+        (5.1.4); all of it under the connection's own path."""
+        pair, *attributes = value.split(";")
+        kept = [pair]
+        path = ""
+        for attribute in attributes:
+            name, _, text = attribute.partition("=")
+            match name.strip().lower():
+                case "domain":
+                    continue
+                case "path":
+                    path = text.strip()
+                case _:
+                    kept.append(attribute)
+        if not path.startswith("/"):
+            path = urlsplit(self._url).path.rpartition("/")[0]
+        kept.append(f" Path=/to/{self._home}{path.rstrip('/')}")
+        return ";".join(kept)
