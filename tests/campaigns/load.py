@@ -61,6 +61,7 @@ class Load:
     host: str = "saas.test"
     hang_up_every: int = 0
     """Every so manieth call's agent leaves without waiting for its answer, 0 to 40 ms after it asked."""
+    pause_seconds: float = PAUSE_SECONDS
     told: list[Told] = field(default_factory=list)
     stopping: bool = False
     unasked: list[str] = field(default_factory=list)
@@ -114,7 +115,7 @@ class Load:
         keep = True
         while keep and not self.stopping:
             keep = await self._call(access, reader, writer)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self.pause_seconds)
 
     async def _call(self, access: Access, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         number = next(self._numbers)

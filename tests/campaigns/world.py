@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from control.state import State
-from tests.campaigns.load import Access, Load
+from tests.campaigns.load import PAUSE_SECONDS, Access, Load
 from tests.campaigns.raw_agent import RawAgent
 from tests.worlds.origin import Peer, Request, reply
 from tests.worlds.origin_thread import OriginThread
@@ -184,7 +184,9 @@ class World:
 
 
 @contextlib.contextmanager
-def campaign(cap: int, options: tuple[str, ...] = (), hang_up_every: int = 0) -> Iterator[World]:
+def campaign(
+    cap: int, options: tuple[str, ...] = (), hang_up_every: int = 0, pause_seconds: float = PAUSE_SECONDS
+) -> Iterator[World]:
     """Everything is running and under load. `cap`: calls that the capped account may make."""
     witness = Witness()
     with OriginThread(("saas.test",), witness.script) as service:
@@ -203,7 +205,8 @@ def campaign(cap: int, options: tuple[str, ...] = (), hang_up_every: int = 0) ->
             product.start()
             accounts = ("busy",) * BUSY + ("capped",) * CAPPED
             known = {account: Access.of(account, product.run_env(account)) for account in set(accounts)}
-            with Load(tuple(known[account] for account in accounts), hang_up_every=hang_up_every) as load:
+            agents = tuple(known[account] for account in accounts)
+            with Load(agents, hang_up_every=hang_up_every, pause_seconds=pause_seconds) as load:
                 yield World(product, witness, load)
 
 
