@@ -101,7 +101,11 @@ _decision = Object(
     }
 )
 
-_request = Object({"commit": _commit, "digest": _digest, "len": natural, "media": none_or(_name)}, optional=("digest",))
+_request = Object(
+    {"commit": _commit, "digest": _digest, "len": none_or(natural), "media": none_or(_name), "streamed": boolean},
+    optional=("digest", "streamed"),
+)
+_upload = Object({"commit": _commit, "len": natural, "complete": boolean})
 _request_seen = Object(
     {"commit": _commit, "digest": _digest, "len": natural, "media": none_or(_name)}, optional=("commit", "digest")
 )
@@ -196,8 +200,9 @@ _CONTENT: Final[dict[str, tuple[dict[str, Check], tuple[str, ...]]]] = {
             "result": _result,
             "resp": none_or(_response),
             "cost": none_or(_cost),
+            "upload": _upload,
         },
-        (),
+        ("upload",),
     ),
     "call.denied": (
         {

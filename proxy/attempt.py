@@ -8,7 +8,7 @@ ledger's recovery closes the intent.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,6 +90,8 @@ class Attempt:
         self._began = time.time_ns() // 1000
         self._receipt: Receipt | None = None
         self._closed = False
+        self.upload: Callable[[], Content] | None = None
+        """What was sent of a streamed body so far, for the outcome."""
         self._abandoned = False
         """True once `_abandon` sees to the outcome: nobody else does then."""
 
@@ -147,6 +149,8 @@ class Attempt:
             "resp": result.reply,
             "cost": None if self._cost is None else self._cost.content(spent_micros),
         }
+        if self.upload is not None:
+            content["upload"] = self.upload()
         return self._books.recorder.submit_async(asyncio.get_running_loop(), "call.outcome", self._tenant, content)
 
     @property

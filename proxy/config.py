@@ -38,6 +38,8 @@ class GateConfig:
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 8080),)
     http: HttpLimits = field(default_factory=HttpLimits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    max_held_body_bytes: int = 1024 * 1024
+    """Request bodies up to this size are held and digested before the intent; longer ones only where a rule streams."""
     max_held_reply_bytes: int = 64 * 1024
     """Replies up to this size are held whole until their outcome is durable; larger ones are streamed."""
     max_connections: int = 10_000

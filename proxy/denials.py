@@ -14,6 +14,7 @@ _REASONS: Final = {
     407: "Proxy Authentication Required",
     408: "Request Timeout",
     413: "Content Too Large",
+    415: "Unsupported Media Type",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     502: "Bad Gateway",

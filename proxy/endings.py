@@ -23,6 +23,7 @@ from proxy.records import (
     route_shape,
 )
 from proxy.rejections import Rejections
+from proxy.upload import PHASE as UPLOAD_PHASE
 from proxy.wire import Wire
 from proxy.world import World
 from rules.call import Call
@@ -312,6 +313,8 @@ def _stop_reason(why: Stop, live: LiveCall) -> tuple[Code, str]:
         return _BY_PHASE[live.phase]
     if why is Stop.TIMED_OUT and live.phase in {"admit", "body"} and not live.sent:
         return Code.REQUEST_TIMEOUT, "the request's body did not arrive in time"
+    if why is Stop.TIMED_OUT and live.phase == UPLOAD_PHASE:
+        return Code.REQUEST_TIMEOUT, "the upload paused for too long"
     if why is Stop.TIMED_OUT:
         return Code.UPSTREAM_TIMEOUT, f"the service did not answer in time ({live.phase})"
     return Code.INTERNAL, "the agent went away"

@@ -10,6 +10,7 @@ from proxy.denials import Denial
 from proxy.http.errors import RequestRefused
 from proxy.http.request import RequestHead, RequestParser
 from proxy.wire import Wire, WireClosed
+from rules.codes import Code
 
 _LINGER_BYTES: Final = 4 * 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
@@ -58,17 +59,28 @@ class Exchange:
         """True where the agent believes to talk to the origin itself: inside a tunnel, and at the base-URL door."""
         return self.tunnel is not None or is_base_url(self.head)
 
-    async def hold_body(self) -> bytes:
-        """The whole body; the parser bounds it. Raises `RequestRefused`, or `WireClosed` when it breaks off."""
-        if self.refusal is not None:
-            raise self.refusal
+    def ask_for_body(self) -> None:
+        """An agent that waits to be asked for its body has been asked (RFC 9110 section 10.1.1)."""
         if self.head.expect_continue and not self.parser.complete:
             self.wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def hold_body(self, max_bytes: int) -> bytes:
+        """The whole body. Raises `RequestRefused`, or `WireClosed` when it breaks off."""
+        if self.refusal is not None:
+            raise self.refusal
+        declared = self.head.content_length
+        if declared is not None and declared > max_bytes:
+            raise RequestRefused(Code.BODY_TOO_LARGE, f"the declared body is longer than {max_bytes} bytes")
+        self.ask_for_body()
         parts: list[bytes] = []
+        length = 0
         while True:
             part = self.parser.take_body()
             if part:
                 parts.append(part)
+                length += len(part)
+                if length > max_bytes:
+                    raise RequestRefused(Code.BODY_TOO_LARGE, f"the body is longer than {max_bytes} bytes")
             if self.parser.complete:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
             data = await self.wire.read()

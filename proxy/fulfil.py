@@ -22,6 +22,7 @@ from proxy.http.emit import LAST_CHUNK, Head, Rewrite, emit_chunk, emit_response
 from proxy.http.response import ResponseHead
 from proxy.live import LiveCall
 from proxy.records import Content, media_type
+from proxy.upload import Upload
 from proxy.wire import Wire
 from rules.decision import Allowed
 
@@ -92,6 +93,7 @@ class Fulfilment:
         route: Route,
         method: str,
         prepare: Callable[[], bytes],
+        upload: Upload | None = None,
     ) -> tuple[Upstream, ResponseHead]:
         """The request is sent and the answer's head is here.
 
@@ -99,7 +101,8 @@ class Fulfilment:
         `UpstreamError`, `StaleConnection` or `DispatchRefused`; the connection is then gone.
         """
         live.enter_phase("connect", self._timeouts.connect)
-        upstream = await self._pool.acquire(route)
+        # A body that is streamed cannot be sent again: no connection that may have died is good enough for it.
+        upstream = await self._pool.acquire(route, fresh=upload is not None)
         live.upstream = upstream
         reused = upstream.reused
         try:
@@ -107,8 +110,10 @@ class Fulfilment:
             upstream.begin(method)
             live.sent = True
             live.enter_phase("send", self._timeouts.body_idle)
-            upstream.write(data, last=True)
+            upstream.write(data, last=upload is None)
             await upstream.drain()
+            if upload is not None:
+                await upload.run(live, upstream, self._timeouts.body_idle)
             live.enter_phase("first_byte", self._timeouts.first_byte)
             return upstream, await upstream.next_head()
         except UpstreamBroken as error:

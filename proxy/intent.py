@@ -33,15 +33,26 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
     remove = _NONE if credential is None else frozenset((credential.binding.presentation.header_name,))
     if presented is not None and presented.header is not None:
         remove |= {presented.header}
+    if journey.inspected:
+        remove |= {b"content-encoding"}
+    upload = journey.upload
+    length = len(journey.body) if head.has_body or call.method in _WITH_BODY else None
     return emit_head(
         call.method,
         call.path,
         call.query,
         format_authority(connection.scheme, connection.host, connection.port),
         head.headers,
-        content_length=len(journey.body) if head.has_body or call.method in _WITH_BODY else None,
+        content_length=length if upload is None else upload.declared,
+        chunked=upload is not None and upload.declared is None,
         remove=remove,
     )
+
+
+def _body_length(journey: Journey) -> Content:
+    """A streamed body is not here yet: the intent says what was declared, the outcome what was sent."""
+    upload = journey.upload
+    return {"len": len(journey.body)} if upload is None else {"len": upload.declared, "streamed": True}
 
 
 def intent_content(
@@ -59,8 +70,8 @@ def intent_content(
         ),
         "req": {
             "commit": commitment(key, call.id, "req", digest),
-            "len": len(journey.body),
             "media": media_type(journey.exchange.head.headers),
+            **_body_length(journey),
         },
         "fields": {"target": commitment(key, call.id, "target", request_target(call))},
         "secret": None

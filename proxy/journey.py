@@ -8,6 +8,7 @@ from proxy.exchange import Exchange
 from proxy.fulfil import Credential
 from proxy.live import LiveCall
 from proxy.records import Cost
+from proxy.upload import Upload
 from rules.call import Call
 from rules.decision import Allowed, Reason
 from rules.policy.compile import Connection, TenantPolicy
@@ -31,8 +32,8 @@ class Journey:
     """One call on its way through the steps: what is known so far, for whoever has to end it."""
 
     __slots__ = (
-        "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold", "live", "mark",
-        "policy", "policy_epoch",
+        "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold", "inspected",
+        "live", "mark", "policy", "policy_epoch", "upload",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -46,6 +47,10 @@ class Journey:
         self.allowed: Allowed | None = None
         self.credential: Credential | None = None
         self.body = b""
+        self.inspected = False
+        """True where `body` is what a rule read: decoded, in place of what came."""
+        self.upload: Upload | None = None
+        """A body that is streamed; `body` is empty then."""
         self.hold: Hold | None = None
         self.attempt: Attempt | None = None
         self.cost: Cost | None = None

@@ -24,13 +24,12 @@ from proxy.admission import Admission
 from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
 from proxy.config import GateConfig
 from proxy.egress.errors import UpstreamError
-from proxy.egress.route import Route
 from proxy.endings import Endings
-from proxy.exchange import Exchange
+from proxy.exchange import Exchange, linger
 from proxy.fulfil import IDEMPOTENT, Credential, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
+from proxy.http.decoding import decode_content
 from proxy.http.emit import Head
 from proxy.http.errors import RequestRefused
-from proxy.http.target import format_authority
 from proxy.intent import egress_head, intent_content
 from proxy.journey import CallRefused, Journey, new_call_id
 from proxy.live import LiveCall, LiveCalls, Stop
@@ -40,7 +39,9 @@ from proxy.records import (
     cost_of,
     request_digest,
 )
-from proxy.rewriting import Rewriter
+from proxy.rewriting import rewriter_for
+from proxy.routes import Routes
+from proxy.upload import begin_upload
 from proxy.wire import WireClosed
 from proxy.world import World
 from rules.call import Call, Facts
@@ -53,7 +54,6 @@ from rules.policy.compile import Connection
 logger = logging.getLogger("exeat.gate")
 
 MAX_ATTEMPTS: Final = 2
-_MAX_ROUTES: Final = 4096
 
 
 class Pipeline:
@@ -79,7 +79,7 @@ class Pipeline:
         self._metrics = metrics
         self._config = config
         self._environment = environment
-        self._routes: dict[int, tuple[Connection, Route]] = {}
+        self._routes = Routes()
         self.draining = False
 
     async def answer(self, exchange: Exchange) -> bool:
@@ -164,7 +164,7 @@ class Pipeline:
         journey.credential = self._credential(facts)
         self._lap(journey, Step.DECIDE)
         live.enter_phase("body", self._config.timeouts.body_idle)
-        journey.body = await exchange.hold_body()
+        await self._take_body(journey, allowed)
         journey.mark = time.perf_counter_ns()
         # (5) reserve
         await self._reserve(journey, call, live, allowed)
@@ -214,6 +214,19 @@ class Pipeline:
             raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set"))
         return Credential(binding, *found)
 
+    async def _take_body(self, journey: Journey, allowed: Allowed) -> None:
+        """The body is here, as it will be sent; or it is one that is streamed later."""
+        exchange, most = journey.exchange, self._config.max_held_body_bytes
+        journey.upload = begin_upload(exchange, allowed.body, most)
+        if journey.upload is not None:
+            return
+        journey.body = await exchange.hold_body(most)
+        if allowed.body.inspect and journey.body:
+            coding = exchange.head.get(b"content-encoding")
+            journey.inspected = True
+            if coding is not None:  # a second of it was refused with the head; a thread, because a bomb takes its time
+                journey.body = await asyncio.to_thread(decode_content, coding, journey.body, most)
+
     # (5)
 
     async def _reserve(self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed) -> None:
@@ -259,6 +272,8 @@ class Pipeline:
         digest = request_digest(head.public, journey.body)
         intent = intent_content(journey, call, allowed, number, key, digest, self._environment)
         journey.attempt = attempt = Attempt(self._books, call.principal.tenant, call.id, number, cost)
+        if (upload := journey.upload) is not None:
+            attempt.upload = lambda: upload.content(key, call.id)
         try:
             return await attempt.commit(intent, digest)
         except CommitFailed as error:
@@ -297,13 +312,14 @@ class Pipeline:
     ) -> bool:
         exchange = journey.exchange
         credential = journey.credential
-        route = self._route(connection, 0 if credential is None else credential.version)
+        route = self._routes.route_for(connection, 0 if credential is None else credential.version)
         try:
             upstream, response = await self._fulfilment.forward(
                 live,
                 route,
                 call.method,
                 lambda: dispatched_bytes(allowed, committed, route, head, journey.body, credential),
+                journey.upload,
             )
             relayed = await self._fulfilment.relay(
                 live,
@@ -312,7 +328,7 @@ class Pipeline:
                 response,
                 commitment_key=self._world.commitment_key(call.principal.tenant),
                 keep_alive=self._may_keep(journey),
-                rewrite=self._rewriter(journey, call),
+                rewrite=rewriter_for(journey, call),
             )
         except UpstreamError as error:
             logger.warning("call %s: upstream: %s", call.id, error.operator_detail)
@@ -330,44 +346,11 @@ class Pipeline:
         exchange.wire.write(relayed.tail)
         if relayed.keep_alive:
             return True
-        exchange.wire.close()
+        if exchange.parser.complete:
+            exchange.wire.close()
+        else:  # the service answered before it had the whole body: what the agent still sends must not reset the answer
+            await linger(exchange.wire)
         return False
-
-    def _rewriter(self, journey: Journey, call: Call) -> Rewriter | None:
-        """What leads a base-URL client's next request back to the door; None for everybody else."""
-        exchange, policy, home = journey.exchange, journey.policy, journey.connection
-        if exchange.presented is None or policy is None or home is None:
-            return None
-
-        def find(scheme: str, host: str, port: int) -> str | None:
-            known = policy.connection_for(scheme, host, port)
-            return None if known is None else known.name
-
-        scheme = "https" if exchange.wire.secure else "http"
-        authority = format_authority(call.scheme, call.host, call.port).decode("ascii")
-        own = (exchange.head.host or b"").decode("ascii")
-        return Rewriter(f"{scheme}://{own}", home.name, f"{call.scheme}://{authority}{call.path}", find)
-
-    def _route(self, connection: Connection, secret_version: int) -> Route:
-        """The pool's key; made once for a connection of a policy, because hashing it is not free."""
-        known = self._routes.get(id(connection))
-        if known is not None and known[0] is connection and known[1].secret_version == secret_version:
-            return known[1]
-        route = Route(
-            tenant=connection.tenant,
-            connection=connection.name,
-            secret_version=secret_version,
-            scheme=connection.scheme,
-            host=connection.host,
-            port=connection.port,
-            dial=connection.dial,
-            networks=connection.networks,
-            ca_pem=connection.ca_pem,
-        )
-        if len(self._routes) >= _MAX_ROUTES:
-            self._routes.clear()
-        self._routes[id(connection)] = (connection, route)
-        return route
 
     def _may_keep(self, journey: Journey) -> bool:
         """Whether the agent's wire may carry another request after this one.

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from proxy.http.target import DEFAULT_PORTS
+from proxy.http.target import DEFAULT_PORTS, format_authority
+from proxy.journey import Journey
+from rules.call import Call
 
 Finder = Callable[[str, str, int], str | None]
 """The name of the tenant's connection for a scheme, host and port; None when there is none."""
@@ -99,3 +101,19 @@ class Rewriter:
             path = urlsplit(self._url).path.rpartition("/")[0]
         kept.append(f" Path=/to/{self._home}{path.rstrip('/')}")
         return ";".join(kept)
+
+
+def rewriter_for(journey: Journey, call: Call) -> Rewriter | None:
+    """What leads a base-URL client's next request back to the door; None for everybody else."""
+    exchange, policy, home = journey.exchange, journey.policy, journey.connection
+    if exchange.presented is None or policy is None or home is None:
+        return None
+
+    def find(scheme: str, host: str, port: int) -> str | None:
+        known = policy.connection_for(scheme, host, port)
+        return None if known is None else known.name
+
+    scheme = "https" if exchange.wire.secure else "http"
+    own = (exchange.head.host or b"").decode("ascii")
+    authority = format_authority(call.scheme, call.host, call.port).decode("ascii")
+    return Rewriter(f"{scheme}://{own}", home.name, f"{call.scheme}://{authority}{call.path}", find)

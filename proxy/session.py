@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 import time
+from dataclasses import replace
 from typing import Final
 
 from credentials.principal import Principal
@@ -53,6 +54,8 @@ class Doorman:
         self.world = world
         self.metrics = metrics
         self.config = config
+        self.http = replace(config.http, max_body_bytes=None)
+        """Bodies are bounded where they are taken: how long one may be depends on the rule that allows it."""
         self.strangers = Strangers(certificates, config.max_unknown_hosts)
 
 
@@ -108,7 +111,7 @@ class Session:
                 await self._wire.drain()
 
     async def _forward_door(self) -> None:
-        parser = RequestParser(self._doorman.config.http, connect=True)
+        parser = RequestParser(self._doorman.http, connect=True)
         while await self._next_head(parser, self._timeouts.headers):
             head = parser.head
             if head is None:
@@ -209,7 +212,7 @@ class Session:
         await self._requests(tunnel)
 
     async def _requests(self, tunnel: Tunnel) -> None:
-        parser = RequestParser(self._doorman.config.http)
+        parser = RequestParser(self._doorman.http)
         self.idle = True
         principal = tunnel.principal
         # Past half its credential's life an idle tunnel is closed well before the credential dies, so that no agent's

@@ -34,6 +34,7 @@ class Code(StrEnum):
     DESTINATION_MISMATCH = "destination_mismatch"
     HEADERS_TOO_LARGE = "headers_too_large"
     BODY_TOO_LARGE = "body_too_large"
+    ENCODING_REFUSED = "encoding_refused"
     METHOD_REFUSED = "method_refused"
     PROTOCOL_REFUSED = "protocol_refused"
     UPGRADE_REFUSED = "upgrade_refused"
@@ -106,6 +107,12 @@ TABLE: dict[Code, Entry] = {
     ),
     Code.HEADERS_TOO_LARGE: Entry(431, _D, "Header section too large", "Send fewer or smaller header fields."),
     Code.BODY_TOO_LARGE: Entry(413, _D, "Body too large to inspect", "Send a smaller body."),
+    Code.ENCODING_REFUSED: Entry(
+        415,
+        _D,
+        "Body cannot be decoded",
+        "Send the body without Content-Encoding, or with one of gzip, deflate, br and zstd.",
+    ),
     Code.METHOD_REFUSED: Entry(400, _D, "Method refused", "Use a method that the service documents."),
     Code.PROTOCOL_REFUSED: Entry(400, _D, "Protocol refused", "Speak HTTP/1.1, inside TLS after a CONNECT."),
     Code.UPGRADE_REFUSED: Entry(400, _D, "Upgrade refused", "Use plain HTTP/1.1 requests; upgrades are not carried."),

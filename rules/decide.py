@@ -37,4 +37,4 @@ def decide(call: Call, facts: Facts, guards: tuple[Guard, ...] = GUARDS) -> Deci
         return Denied((_GUARD_FAILED,), policy)
     if permits is None or policy is None:
         return Denied((_NOT_ALLOWED,), policy)
-    return Allowed(permits.rules, permits.route, permits.claims, policy)
+    return Allowed(permits.rules, permits.route, permits.claims, policy, permits.body)

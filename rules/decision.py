@@ -5,6 +5,7 @@ The code that attaches a secret takes an `Allowed`, so a path that forwards a de
 
 from dataclasses import dataclass
 
+from rules.bodies import HELD, Handling
 from rules.claims import Claim
 from rules.codes import Code
 
@@ -31,6 +32,8 @@ class Allowed:
     claims: tuple[Claim, ...]
     policy: str
     """Digest of the policy that decided."""
+    body: Handling = HELD
+    """The obligation that comes with it: how the body is treated on its way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,12 @@ class Pool:
         """Connections waiting for another exchange."""
         return len(self._resting)
 
-    async def acquire(self, route: Route) -> Upstream:
-        """A connection for one exchange: a rested one that is still sound, else a new one. Raises UpstreamError."""
-        idle = self._idle.get(route)
+    async def acquire(self, route: Route, *, fresh: bool = False) -> Upstream:
+        """A connection for one exchange: a rested one that is still sound, else a new one. Raises UpstreamError.
+
+        `fresh`: a new one in any case.
+        """
+        idle = None if fresh else self._idle.get(route)
         while idle:
             upstream = idle[-1]
             self._unrest(upstream)

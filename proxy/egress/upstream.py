@@ -40,6 +40,8 @@ class Upstream(asyncio.BufferedProtocol):
         self.bytes_received = 0
         """Response bytes of this exchange, in any state of reading: 0 means that the origin has not answered at all."""
         self.on_lost: Callable[[Upstream], None] | None = None
+        self.on_news: Callable[[], None] | None = None
+        """Called when the response's head is here and when the connection ends, for who is busy sending."""
         self.lost = False
         self._loop = asyncio.get_running_loop()
         self.opened_at = self._loop.time()
@@ -127,6 +129,23 @@ class Upstream(asyncio.BufferedProtocol):
             if parser.complete:
                 return b""
             await self._wait(deadline)
+
+    @property
+    def answered(self) -> bool:
+        """True where the final response's head is here."""
+        return self._parser is not None and self._parser.head is not None
+
+    @property
+    def awaits_body(self) -> bool:
+        """False once it is pointless to go on sending: the connection is gone, or the origin refused before it had all.
+
+        RFC 9112 section 9.5: a client that sees an error response while it sends SHOULD stop. Any other
+        early answer may need the rest.
+        """
+        if self._error is not None or self.lost:
+            return False
+        head = None if self._parser is None else self._parser.head
+        return head is None or (head.status < 400 and head.keep_alive)
 
     @property
     def response_complete(self) -> bool:
@@ -220,6 +239,8 @@ class Upstream(asyncio.BufferedProtocol):
         self._fail(UpstreamTimeout("the origin did not answer in time"))
 
     def _wake(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -24,6 +24,7 @@ def _check(call: Call, facts: Facts) -> Verdict:
         rules=tuple(rule.id for rule in matching),
         route=matching[0].template.text,
         claims=claims_of(account, connection, policy.timezone, facts.now),
+        body=matching[0].body,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rules.bodies import HELD, Handling
 from rules.call import Call, Facts
 from rules.claims import Claim
 from rules.decision import Reason
@@ -17,6 +18,8 @@ class Permits:
     route: str
     """Path template of the deciding rule."""
     claims: tuple[Claim, ...]
+    body: Handling = HELD
+    """As the deciding rule says."""
 
 
 @dataclass(frozen=True, slots=True)

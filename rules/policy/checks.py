@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from rules.bodies import HELD
 from rules.policy import values
 from rules.policy.hosts import literal_address
 from rules.policy.matcher import ANY, Matcher, Rule
@@ -194,6 +195,7 @@ def compiled_rules(rules: Iterable[RuleDocument], *, allow: bool) -> tuple[Rule,
                     None if target.methods is None else frozenset(target.methods),
                     parse_template(target.path),
                     position,
+                    (rule.allow.body if rule.allow is not None else None) or HELD,
                 )
             )
     return tuple(found)

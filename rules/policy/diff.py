@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from rules.bodies import HELD
 from rules.policy.compile import Account, Connection, Limits, PolicySet, Rate, TenantPolicy
 from rules.policy.matcher import Rule
 from rules.policy.values import Money, write_duration, write_present
@@ -166,7 +167,8 @@ def _by_name(rates: tuple[Rate, ...]) -> dict[str, Rate]:
 def _reach(rule: Rule) -> str:
     """The calls that a rule means."""
     methods = "any method" if rule.methods is None else ",".join(sorted(rule.methods))
-    return f"{methods} {rule.connection} {rule.template.text}"
+    body = "" if rule.body == HELD else f", body {rule.body.described}"
+    return f"{methods} {rule.connection} {rule.template.text}{body}"
 
 
 def _written(rate: Rate | None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
 
+from rules.bodies import HELD, Handling
 from rules.policy.templates import PARAMETER, Parameter, Template
 
 ANY: Final = "*"
@@ -27,6 +28,8 @@ class Rule:
     template: Template
     position: int
     """In the account's list, from 0; the last word between rules that are equally specific."""
+    body: Handling = HELD
+    """What is done with the bodies of calls that this rule decides."""
     rank: tuple[tuple[int, ...], bool, bool, int] = field(init=False, repr=False, compare=False)
     """The smaller, the more specific: by path, then by connection, then by method, then as written."""
 

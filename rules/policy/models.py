@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic.json_schema import WithJsonSchema
 
+from rules.bodies import Handling
 from rules.policy import values
 from rules.policy.addresses import parse_dial, parse_network
 from rules.policy.hosts import normalise_host
@@ -125,6 +126,29 @@ Present = Annotated[
 ]
 
 
+Body = Annotated[
+    Handling,
+    PlainValidator(values.parse_body),
+    PlainSerializer(values.write_body, return_type=Any),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"const": "inspect", "description": "Decoded before it is judged; what was decoded is what is sent"},
+                {
+                    "type": "object",
+                    "description": "Bodies longer than what is held are streamed, up to this size",
+                    "properties": {
+                        "stream": {"type": "string", "pattern": f"^{values.SIZE}$", "examples": ["500 MiB"]}
+                    },
+                    "required": ["stream"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -206,6 +230,10 @@ class AllowDocument(_Document):
     connection: ConnectionOrAny = Field(description="A connection, or * for any of the tenant's.")
     methods: list[Method] | None = Field(default=None, min_length=1, description="All methods when left out.")
     path: Path = Field(description="Path template: {name} is one segment, /** at the end is any rest.")
+    body: Body | None = Field(
+        default=None,
+        description="How bodies are treated; when left out they are held whole, at most 1 MiB, and sent as they came.",
+    )
 
 
 class DenyDocument(_Document):

@@ -8,6 +8,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from credentials.presentation import Basic, Bearer, Header, Presentation, PresentationInvalid
+from rules.bodies import INSPECTED, Handling
 from rules.policy.invalid import ValueInvalid
 
 NAME: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
@@ -16,6 +17,10 @@ REFERENCE: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:/[A-Za-z0-9][A-Za-z0-9._-
 MONEY: Final = r"(0|[1-9][0-9]{0,8})(?:\.([0-9]{1,6}))? ([A-Z]{3})"
 """Below a thousand million, so that millionths stay below 2^53: every reader of JSON keeps them exact."""
 DURATION: Final = r"([1-9][0-9]{0,6})(s|m|h|d)"
+HELD_BYTES: Final = 1 << 20
+"""Bodies up to this size are held and digested before the intent, whatever a rule says."""
+SIZE: Final = r"([1-9][0-9]{0,5}) (KiB|MiB|GiB)"
+"""At most a million of the largest unit is far beyond what any service takes in one request."""
 EMAIL: Final = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}"
 
 METHODS: Final = (
@@ -25,6 +30,7 @@ METHODS: Final = (
 )
 """Methods that a rule may name. CONNECT and TRACE are never forwarded."""
 
+_BYTES: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -118,6 +124,42 @@ def write_duration(seconds: int) -> str:
     """The shortest text that `parse_duration` reads as `seconds`."""
     unit = next(u for u in ("d", "h", "m", "s") if seconds % _SECONDS[u] == 0)
     return f"{seconds // _SECONDS[unit]}{unit}"
+
+
+def parse_size(value: object) -> int:
+    """Bytes of `64 KiB`, `500 MiB`, `2 GiB`."""
+    match = re.fullmatch(SIZE, value, re.ASCII) if isinstance(value, str) else None
+    if match is None:
+        fix = "write a whole number, a space and KiB, MiB or GiB, such as 500 MiB"
+        if isinstance(value, str) and (near := re.fullmatch(r"([1-9][0-9]{0,5}) ?([KMG])i?B?", value, re.IGNORECASE)):
+            fix = f"write {near[1]} {near[2].upper()}iB"
+        raise ValueInvalid("not a size", fix)
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def write_size(size: int) -> str:
+    """The text in the largest unit that `parse_size` reads as `size` bytes."""
+    unit = next(u for u in ("GiB", "MiB", "KiB") if size % _BYTES[u] == 0)
+    return f"{size // _BYTES[unit]} {unit}"
+
+
+def parse_body(value: object) -> Handling:
+    """The handling that `inspect` or `{stream: 500 MiB}` names."""
+    match value:
+        case "inspect":
+            return INSPECTED
+        case {"stream": size, **rest} if not rest:
+            stream_bytes = parse_size(size)
+            if stream_bytes <= HELD_BYTES:
+                raise ValueInvalid("a body of that size is held anyway", "write more than 1 MiB, or leave body out")
+            return Handling(stream_bytes=stream_bytes)
+        case _:
+            raise ValueInvalid("not a way to treat a body", "write inspect or {stream: 500 MiB}, or leave body out")
+
+
+def write_body(handling: Handling) -> str | dict[str, str]:
+    """The handling as a policy writes it; `parse_body` gives it back."""
+    return "inspect" if handling.stream_bytes is None else {"stream": write_size(handling.stream_bytes)}
 
 
 def parse_present(value: object) -> Presentation:

@@ -39,7 +39,7 @@ def code_of(answer: bytes) -> str:
         ("GET http://saas.test:443/things/1 HTTP/1.1\r\nHost: saas.test:443", "destination_unknown"),
         ("GET https://saas.test/things/1 HTTP/1.1\r\nHost: saas.test", "protocol_refused"),
         ("GET ftp://saas.test/ HTTP/1.1\r\nHost: saas.test", "protocol_refused"),
-        ("GET /things/1 HTTP/1.1\r\nHost: saas.test", "ambiguous_target"),
+        ("GET /things/1 HTTP/1.1\r\nHost: saas.test", "destination_mismatch"),
         ("OPTIONS * HTTP/1.1\r\nHost: saas.test", "ambiguous_target"),
         ("GET http://saas.test@evil/ HTTP/1.1\r\nHost: evil", "ambiguous_target"),
         ("GET http://evil/ HTTP/1.1\r\nHost: saas.test", "destination_mismatch"),

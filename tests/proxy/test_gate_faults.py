@@ -166,7 +166,7 @@ async def test_admit_times_out_on_a_slow_body(tmp_path: Path) -> None:
 
 async def test_admit_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with town(tmp_path, limits=LIMITS, config=SHORT) as here:
-        monkeypatch.setattr("proxy.pipeline.resolve_target", crash)
+        monkeypatch.setattr("proxy.admission.resolve_target", crash)
         assert await call(here) == (503, "internal")
         assert here.origin.connections == []
         monkeypatch.undo()
