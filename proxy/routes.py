@@ -29,6 +29,8 @@ class Routes:
             dial=connection.dial,
             networks=connection.networks,
             ca_pem=connection.ca_pem,
+            ca_added=connection.ca_added,
+            denied_keys=connection.denied_keys,
         )
         if len(self._known) >= _MAX_ROUTES:
             self._known.clear()

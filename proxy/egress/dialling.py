@@ -30,7 +30,7 @@ class Dialler:
 
     async def open(self, route: Route) -> Upstream:
         """A connection ready for `begin`. Raises UpstreamError."""
-        context = self.contexts.get(route.ca_pem) if route.scheme == "https" else None
+        context = self.contexts.get(route.ca_pem, ca_added=route.ca_added) if route.scheme == "https" else None
         addresses, port = await self._vetted(route)
         sock = await self._connect(route, addresses, port)
         try:

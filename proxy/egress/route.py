@@ -26,7 +26,11 @@ class Route:
     networks: tuple[Network, ...] = ()
     """Private networks that the name's addresses may lie in."""
     ca_pem: str | None = field(default=None, repr=False)
-    """Trusted instead of the public authorities."""
+    """Trusted instead of the public authorities, or beside them."""
+    ca_added: bool = False
+    """Whether `ca_pem` is trusted beside the public authorities."""
+    denied_keys: frozenset[str] = field(default=frozenset(), repr=False)
+    """SHA-256 of the keys, beside the table in code, that no certificate of the origin's chain may be over."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -7,40 +7,44 @@ part of it that one client connection needs.
 import contextlib
 import ssl
 from collections import OrderedDict
+from collections.abc import Set as AbstractSet
 from functools import cache
 
 import certifi
 
+from proxy.egress.denied_keys import verify_keys
 from proxy.egress.errors import UpstreamUntrusted
 
 
 class TlsContexts:
-    """One client context a trust anchor, made once. Bounded: the least recently used one goes."""
+    """One client context for each set of trust anchors, made once. Bounded: the least recently used one goes."""
 
     def __init__(self, max_contexts: int = 256) -> None:
         self._max = max_contexts
-        self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
+        self._contexts: OrderedDict[tuple[str, bool], ssl.SSLContext] = OrderedDict()
 
-    def get(self, ca_pem: str | None) -> ssl.SSLContext:
-        """The context that trusts `ca_pem` alone, or the certifi bundle for None. Raises UpstreamUntrusted."""
+    def get(self, ca_pem: str | None, *, ca_added: bool = False) -> ssl.SSLContext:
+        """The context that trusts `ca_pem` alone, or beside the certifi bundle where it is `ca_added`; for None the
+        bundle. Raises UpstreamUntrusted."""
         if ca_pem is None:
             return public_context()
-        context = self._contexts.get(ca_pem)
+        key = (ca_pem, ca_added)
+        context = self._contexts.get(key)
         if context is None:
-            context = self._contexts[ca_pem] = _client_context(ca_pem)
+            context = self._contexts[key] = _client_context(ca_pem, public=ca_added)
             if len(self._contexts) > self._max:
                 self._contexts.popitem(last=False)
-        self._contexts.move_to_end(ca_pem)
+        self._contexts.move_to_end(key)
         return context
 
 
 @cache
 def public_context() -> ssl.SSLContext:
     """The context that trusts the certifi bundle; one for the process, because reading it takes 60 ms."""
-    return _client_context(None)
+    return _client_context(None, public=True)
 
 
-def _client_context(ca_pem: str | None) -> ssl.SSLContext:
+def _client_context(ca_pem: str | None, *, public: bool) -> ssl.SSLContext:
     # PROTOCOL_TLS_CLIENT verifies chain and name. Not create_default_context: that one obeys SSLKEYLOGFILE.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 deprecates what is older
@@ -49,9 +53,9 @@ def _client_context(ca_pem: str | None) -> ssl.SSLContext:
     context.hostname_checks_common_name = False  # RFC 9525 section 2: names stand in subjectAltName alone
     context.set_alpn_protocols(["http/1.1"])
     try:
-        if ca_pem is None:
+        if public:
             context.load_verify_locations(cafile=certifi.where())
-        else:
+        if ca_pem is not None:
             context.load_verify_locations(cadata=ca_pem)
     except (ssl.SSLError, ValueError) as error:
         raise UpstreamUntrusted(
@@ -63,12 +67,15 @@ def _client_context(ca_pem: str | None) -> ssl.SSLContext:
 class TlsSession:
     """One TLS client session over two memory buffers. What `outgoing()` returns has to be sent after every call."""
 
-    __slots__ = ("_in", "_object", "_out", "established")
+    __slots__ = ("_denied", "_in", "_object", "_out", "established")
 
-    def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, server_hostname: str, denied_keys: AbstractSet[str] = frozenset()
+    ) -> None:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._in, self._out, server_hostname=server_hostname)
+        self._denied = denied_keys
         self.established = False
 
     def receive(self, data: memoryview) -> None:
@@ -76,11 +83,15 @@ class TlsSession:
         self._in.write(data)
 
     def handshake(self) -> bool:
-        """One step; True once the session is up and the certificate verified. Raises ssl.SSLError."""
+        """One step; True once the session is up, the certificate verified and no key of its chain denied.
+
+        Raises ssl.SSLError and KeyDenied; then no byte may be written.
+        """
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        verify_keys(self._object, self._denied)
         self.established = True
         return True
 

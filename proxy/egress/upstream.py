@@ -19,6 +19,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from proxy.egress.denied_keys import KeyDenied
 from proxy.egress.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable, UpstreamUntrusted
 from proxy.egress.route import PoolLimits, Route
 from proxy.egress.tls import TlsSession
@@ -264,7 +265,7 @@ class Upstream(asyncio.BufferedProtocol):
         aborts then."""
         if self._transport is None:
             raise RuntimeError("not connected")
-        self._tls = TlsSession(context, server_hostname)
+        self._tls = TlsSession(context, server_hostname, self.route.denied_keys)
         self._step_handshake(self._tls)
         while not self._tls.established:
             if self._error is not None:
@@ -282,6 +283,9 @@ class Upstream(asyncio.BufferedProtocol):
             done = tls.handshake()
         except ssl.SSLCertVerificationError as error:
             self._refuse_peer(tls, "the origin's certificate does not verify", error.verify_message)
+            return
+        except KeyDenied as error:
+            self._refuse_peer(tls, "the origin's certificate rests on a key that must not be trusted", str(error))
             return
         except (ssl.SSLError, ssl.CertificateError) as error:
             self._refuse_peer(tls, "no TLS session could be established", str(error))

@@ -6,9 +6,11 @@ from typing import Final
 
 from rules.bodies import HELD
 from rules.policy import values
+from rules.policy.addresses import parse_dial
 from rules.policy.hosts import literal_address
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.models import AccountDocument, ConnectionDocument, RuleDocument, TenantDocument
+from rules.policy.ports import not_http
 from rules.policy.reading import Location
 from rules.policy.templates import parse_template
 
@@ -87,10 +89,20 @@ def _connections(document: TenantDocument) -> Iterator[Finding]:
                     "http sends the call and its secret readable",
                     "use https, or add unsafe_plaintext: true if the network is trusted with them",
                 )
-            if connection.ca is not None:
-                yield Finding((*at, "ca"), "ca: http has no certificate to verify", "remove ca, or use https")
+            for key in ("ca", "extra_ca"):
+                if getattr(connection, key) is not None:
+                    yield Finding(
+                        (*at, key), f"{key}: http has no certificate to verify", f"remove {key}, or use https"
+                    )
         elif connection.unsafe_plaintext:
             yield Finding((*at, "unsafe_plaintext"), "unsafe_plaintext: the scheme is https", "remove it")
+        if connection.ca is not None and connection.extra_ca is not None:
+            yield Finding(
+                (*at, "extra_ca"),
+                "extra_ca: means nothing beside ca, which replaces the public authorities",
+                "keep one of them; put all certificates into its file",
+            )
+        yield from _port(at, connection, port)
         if connection.present is not None and connection.secret is None:
             yield Finding((*at, "present"), "present: there is no secret to present", "add secret: NAME, or remove it")
         if connection.dial is not None and connection.networks is not None:
@@ -100,6 +112,21 @@ def _connections(document: TenantDocument) -> Iterator[Finding]:
             inside = any(address in network for network in connection.networks or ())
             if not inside:
                 yield Finding((*at, "host"), f"host: {address} is a private address", f"add networks: [{address}]")
+
+
+def _port(at: Location, connection: ConnectionDocument, port: int) -> Iterator[Finding]:
+    """The port that will be dialled has to be one where HTTP can be meant."""
+    dialled = None if connection.dial is None else parse_dial(connection.dial)[1]
+    spoken = not_http(port if dialled is None else dialled)
+    if spoken is not None and not connection.unsafe_port:
+        key = "port" if dialled is None else "dial"
+        yield Finding(
+            (*at, key),
+            f"{key}: port {dialled or port} belongs to another service ({spoken})",
+            "name the port of the HTTP service, or add unsafe_port: true if HTTP is spoken there",
+        )
+    elif spoken is None and connection.unsafe_port:
+        yield Finding((*at, "unsafe_port"), "unsafe_port: this port needs none", "remove it")
 
 
 def _limits(name: str, account: AccountDocument, connections: tuple[str, ...] | None) -> Iterator[Finding]:

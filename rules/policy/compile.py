@@ -49,7 +49,11 @@ class Connection:
     networks: tuple[IPv4Network | IPv6Network, ...]
     """Private networks that the host's addresses may lie in."""
     ca_pem: str | None
-    """The authorities that the host is verified against instead of the public ones."""
+    """The authorities that the host is verified against: instead of the public ones, or beside them."""
+    ca_added: bool
+    """Whether `ca_pem` is trusted beside the public authorities."""
+    denied_keys: frozenset[str]
+    """SHA-256 in hexadecimal of the keys that the tenant trusts in no chain."""
     price_micros: int
     """What one call costs; 0 when it is free."""
     currency: str | None
@@ -122,6 +126,8 @@ class TenantPolicy:
     roles: Mapping[str, tuple[str, ...]]
     accounts: Mapping[str, Account]
     connections: Mapping[str, Connection]
+    denied_keys: frozenset[str]
+    """SHA-256 in hexadecimal of keys that no certificate of an origin's chain may be over."""
     _destinations: Mapping[tuple[str, str, int], Connection] = field(repr=False, compare=False)
 
     def connection_for(self, scheme: str, host: str, port: int) -> Connection | None:
@@ -198,8 +204,9 @@ def _compile(
 
 
 def _tenant(document: TenantDocument, authorities: Mapping[str, str], digest: str) -> TenantPolicy:
+    denied_keys = frozenset(key.removeprefix("sha256:") for key in document.denied_keys or ())
     connections = {
-        name: _connection(document.tenant, name, connection, authorities.get(name))
+        name: _connection(document.tenant, name, connection, authorities.get(name), denied_keys)
         for name, connection in document.connections.items()
     }
     return TenantPolicy(
@@ -211,11 +218,14 @@ def _tenant(document: TenantDocument, authorities: Mapping[str, str], digest: st
             {name: _account(document, name, account) for name, account in document.accounts.items()}
         ),
         connections=MappingProxyType(connections),
+        denied_keys=denied_keys,
         _destinations=MappingProxyType({(c.scheme, c.host, c.port): c for c in connections.values()}),
     )
 
 
-def _connection(tenant: str, name: str, document: ConnectionDocument, ca_pem: str | None) -> Connection:
+def _connection(
+    tenant: str, name: str, document: ConnectionDocument, ca_pem: str | None, denied_keys: frozenset[str]
+) -> Connection:
     scheme, host, port = destination(document)
     binding = None
     if document.secret is not None:
@@ -234,6 +244,8 @@ def _connection(tenant: str, name: str, document: ConnectionDocument, ca_pem: st
         dial=dial,
         networks=tuple(document.networks or ()),
         ca_pem=ca_pem,
+        ca_added=document.extra_ca is not None,
+        denied_keys=denied_keys,
         price_micros=0 if document.price is None else document.price.micros,
         currency=None if document.price is None else document.price.currency,
         unsafe_plaintext=document.unsafe_plaintext,
@@ -280,7 +292,7 @@ def _limits(tenant: str, account: str, document: LimitsDocument) -> Limits:
 
 def _check_authorities(documents: list[TenantDocument], authorities: dict[str, object]) -> None:
     """Every connection that names an authority has its certificates, and none is left over."""
-    named = {(d.tenant, name) for d in documents for name, c in d.connections.items() if c.ca is not None}
+    named = {(d.tenant, name) for d in documents for name, c in d.connections.items() if c.ca or c.extra_ca}
     held: set[tuple[str, str]] = set()
     for tenant, of_tenant in authorities.items():
         if not isinstance(of_tenant, dict) or not of_tenant or not all(isinstance(v, str) for v in of_tenant.values()):

@@ -57,6 +57,9 @@ class _Diff:
             self.changes.append(f"{name}: a day is one of {new.timezone.key}, not of {old.timezone.key}")
         if old is not None and old.roles != new.roles:
             self.changes.append(f"{name}: roles")
+        was = frozenset[str]() if old is None else old.denied_keys
+        self.closes += [f"{name}: no chain over the key sha256:{key}" for key in sorted(new.denied_keys - was)]
+        self.opens += [f"{name}: again a chain over the key sha256:{key}" for key in sorted(was - new.denied_keys)]
         _each({} if old is None else old.connections, new.connections, self.connection)
         _each({} if old is None else old.accounts, new.accounts, self.account)
 
@@ -143,13 +146,20 @@ def _described(connection: Connection) -> tuple[str, ...]:
         "nothing" if binding is None else str(write_present(binding.presentation)),
         "what DNS says" if dial is None else f"{dial[0]} port {dial[1]}",
         ", ".join(map(str, connection.networks)) or "public only",
-        "public ones" if connection.ca_pem is None else _fingerprint(connection.ca_pem),
+        _authority(connection),
         "free" if connection.currency is None else str(Money(connection.price_micros, connection.currency)),
     )
 
 
 def _destination(connection: Connection) -> str:
     return f"{connection.scheme}://{connection.host}:{connection.port}"
+
+
+def _authority(connection: Connection) -> str:
+    if connection.ca_pem is None:
+        return "public ones"
+    fingerprint = _fingerprint(connection.ca_pem)
+    return f"public ones and {fingerprint}" if connection.ca_added else fingerprint
 
 
 def _fingerprint(pem: str) -> str:

@@ -147,13 +147,14 @@ class _Loading:
 
     def _authorities(self, document: TenantDocument, reading: Reading) -> None:
         for name, connection in document.connections.items():
-            if connection.ca is None:
+            key, file = ("ca", connection.ca) if connection.ca is not None else ("extra_ca", connection.extra_ca)
+            if file is None:
                 continue
-            place = reading.value(("connections", name, "ca"))
+            place = reading.value(("connections", name, key))
             try:
-                pem = self._authority(connection.ca)
+                pem = self._authority(file)
             except ValueInvalid as error:
-                self.errors.append(reading.error(place, f"ca: {error.message}", error.fix))
+                self.errors.append(reading.error(place, f"{key}: {error.message}", error.fix))
             else:
                 self.authorities.setdefault(document.tenant, {})[name] = pem
 

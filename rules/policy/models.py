@@ -75,6 +75,7 @@ Method = Annotated[
 Path = Annotated[str, AfterValidator(_check_path), Field(max_length=2048, examples=["/api/v2/tickets/{id}", "/v1/**"])]
 Zone = Annotated[str, AfterValidator(values.check_timezone), Field(examples=["Europe/Berlin"])]
 Authority = Annotated[str, AfterValidator(_check_authority), Field(max_length=255, examples=["corp-ca.pem"])]
+KeyHash = Annotated[str, AfterValidator(values.check_key_hash), _text(values.KEY_HASH, "sha256:" + "0a" * 32)]
 Dial = Annotated[
     str,
     PlainValidator(_check_dial),
@@ -184,8 +185,14 @@ class ConnectionDocument(_Document):
     ca: Authority | None = Field(
         default=None, description="PEM file beside the policy; the host is verified against it and nothing else."
     )
+    extra_ca: Authority | None = Field(
+        default=None, description="PEM file beside the policy, trusted for the host beside the public authorities."
+    )
     unsafe_plaintext: bool = Field(
         default=False, description="Must be true for scheme http: the secret travels readable."
+    )
+    unsafe_port: bool = Field(
+        default=False, description="Must be true for a port that belongs to another protocol, such as 22 or 6379."
     )
 
 
@@ -277,5 +284,11 @@ class TenantDocument(_Document):
     timezone: Zone = Field(default="UTC", description="Where a day of a spend limit begins and ends.")
     roles: dict[Name, list[Email]] = Field(default={}, description="Named groups of people.")
     credentials: CredentialsDocument = CredentialsDocument()
+    denied_keys: list[KeyHash] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="SHA-256 of public keys that no certificate of a host's chain may be over.",
+    )
     connections: dict[Name, ConnectionDocument] = {}
     accounts: dict[Name, AccountDocument] = {}

@@ -22,6 +22,7 @@ HELD_BYTES: Final = 1 << 20
 SIZE: Final = r"([1-9][0-9]{0,5}) (KiB|MiB|GiB)"
 """At most a million of the largest unit is far beyond what any service takes in one request."""
 EMAIL: Final = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}"
+KEY_HASH: Final = r"sha256:[0-9a-f]{64}"
 
 METHODS: Final = (
     *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
@@ -71,6 +72,17 @@ def check_secret_name(value: str) -> str:
         raise ValueInvalid(
             "not the name of a secret",
             "write a name such as zendesk/prod; the value goes into `exeat secret set`, never into a policy",
+        )
+    return value
+
+
+def check_key_hash(value: str) -> str:
+    """The hash of a public key itself, if it is written as one."""
+    if not re.fullmatch(KEY_HASH, value, re.ASCII):
+        raise ValueInvalid(
+            "not the hash of a public key",
+            "write sha256: and the 64 lower-case hex digits that this prints: "
+            "openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum",
         )
     return value
 

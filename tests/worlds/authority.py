@@ -1,9 +1,11 @@
 """A certificate authority of a test: real X.509, good and bad certificates alike."""
 
 import datetime
+import hashlib
 import ipaddress
 import ssl
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +38,9 @@ class Leaf:
 class Authority:
     """Issues certificates. Two instances do not trust each other, whatever their names."""
 
-    def __init__(self, name: str = "Test CA") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, name: str = "Test CA", key: ec.EllipticCurvePrivateKey | None = None) -> None:
+        """`key` instead of a new one: for a key that somebody else has as well."""
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.datetime.now(datetime.UTC)
         self._certificate = (
@@ -59,6 +62,15 @@ class Authority:
         """The authority's own certificate: what a client trusts."""
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
+    @property
+    def key_sha256(self) -> str:
+        """The SHA-256 of its public key, as a policy writes it but for the `sha256:`."""
+        return hashlib.sha256(
+            self._key.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        ).hexdigest()
+
     def issue(
         self,
         *names: str,
@@ -66,6 +78,7 @@ class Authority:
         not_after: datetime.timedelta = 10 * DAY,
         self_signed: bool = False,
         alternative_names: bool = True,
+        extensions: Iterable[x509.ExtensionType] = (),
     ) -> Leaf:
         """A certificate for DNS names and IP addresses; the times are offsets from now.
 
@@ -80,6 +93,8 @@ class Authority:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
             )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
         certificate = (
             builder.subject_name(subject)
             .issuer_name(issuer)

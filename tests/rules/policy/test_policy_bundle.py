@@ -22,11 +22,13 @@ tenant: acme
 timezone: Europe/Berlin
 roles: {lead: [lea@acme.example]}
 credentials: {ttl: 90s, max_ttl: 2h}
+denied_keys: ["sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"]
 connections:
   a: {host: A.Example., secret: s/a, price: 1.500000 USD}
   b: {host: b.example, port: 8443, dial: "127.0.0.1:9443", secret: s/b, present: {basic: bob}, ca: ca.pem}
   c: {host: münchen.example, secret: s/c, present: {header: X-Api-Key, prefix: "Token "}, networks: [10.1.0.0/16]}
   d: {host: d.example, dial: "[fd12::1]"}
+  f: {host: f.example, port: 6379, unsafe_port: true, extra_ca: ca.pem}
   e: {host: e.example, scheme: http, unsafe_plaintext: true, networks: ["fd12::/16"]}
 accounts:
   agent:
@@ -70,7 +72,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_connection_is_compiled_as_it_is_written(folder: Path) -> None:
     tenant = compile_policy(load_policy(folder)).tenants["acme"]
-    a, b, c, d, e = (tenant.connections[name] for name in "abcde")
+    a, b, c, d, e, f = (tenant.connections[name] for name in "abcdef")
+    assert (a.ca_pem, a.ca_added, b.ca_added, f.ca_added) == (None, False, False, True)
+    assert f.ca_pem == b.ca_pem
+    assert a.denied_keys == tenant.denied_keys == {"0a" * 32}
     assert (a.host, a.port, a.price_micros, a.currency) == ("a.example", 443, 1_500_000, "USD")
     assert a.binding is not None
     assert a.binding.presentation == Bearer()
@@ -109,7 +114,7 @@ def test_a_bundle_restores_exactly_and_is_canonical(folder: Path) -> None:
 
 
 def test_the_digest_is_of_the_meaning_not_of_the_writing() -> None:
-    text = TEXT.replace(", ca: ca.pem", "")
+    text = TEXT.replace(", ca: ca.pem", "").replace(", extra_ca: ca.pem", "")
     same = "# a comment\n" + text.replace("1.500000 USD", "1.5 USD").replace("A.Example.", "a.example").replace(
         "90s", '"90s"'
     )
@@ -137,9 +142,10 @@ def test_a_file_that_is_no_authority_is_refused(folder: Path, content: bytes, me
     (folder / "ca.pem").write_bytes(content)
     with pytest.raises(PolicyInvalid) as caught:
         load_policy(folder)
-    (error,) = caught.value.errors
-    assert message in error.message
-    assert error.line == 8
+    first, second = caught.value.errors  # `ca` of one connection, `extra_ca` of another
+    assert message in first.message
+    assert second.message == f"extra_{first.message}"
+    assert first.line == 9
 
 
 def test_an_authority_outside_the_folder_is_refused_also_through_a_link(folder: Path) -> None:
@@ -152,7 +158,7 @@ def test_an_authority_outside_the_folder_is_refused_also_through_a_link(folder: 
 
 
 def small() -> dict[str, object]:
-    text = TEXT.replace(", ca: ca.pem", "")
+    text = TEXT.replace(", ca: ca.pem", "").replace(", extra_ca: ca.pem", "")
     loaded: dict[str, object] = json.loads(compile_policy(parse_policy({"a.yaml": text.encode()})).bundle)
     return loaded
 

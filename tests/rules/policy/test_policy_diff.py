@@ -1,10 +1,13 @@
 """What a change opens and closes."""
 
+from pathlib import Path
+
 import pytest
 
 from rules.policy.compile import PolicySet, compile_policy
 from rules.policy.diff import Summary, summarise
-from rules.policy.load import parse_policy
+from rules.policy.load import load_policy, parse_policy
+from tests.worlds.authority import Authority
 
 BASE = """\
 exeat: 1
@@ -97,6 +100,13 @@ CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
     ("tenant: acme", "tenant: acme\nroles: {lead: [lea@acme.example]}", [], [], ["acme: roles"]),
     (
         "tenant: acme",
+        f"tenant: acme\ndenied_keys: ['sha256:{'0a' * 32}']",
+        [],
+        [f"acme: no chain over the key sha256:{'0a' * 32}"],
+        [],
+    ),
+    (
+        "tenant: acme",
         "tenant: acme\ncredentials: {max_ttl: 2h}",
         ["acme/agent: longest credential 2h, was 1h"],
         [],
@@ -130,3 +140,17 @@ def test_an_account_and_a_tenant_that_go_close_as_a_whole() -> None:
     assert summarise(policy(BASE), policy(BASE.replace("tenant: acme", "tenant: globex"))).closes == (
         "acme: tenant removed, all of it",
     )
+
+
+def test_an_authority_beside_the_public_ones_is_told_from_one_instead_of_them(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(Authority().pem)
+    said: list[str] = []
+    for key in ("ca", "extra_ca"):
+        (tmp_path / "acme.yaml").write_text(
+            BASE.replace("secret: zendesk/prod", f"secret: zendesk/prod, {key}: ca.pem")
+        )
+        (change,) = summarise(policy(BASE), compile_policy(load_policy(tmp_path))).changes
+        said.append(change)
+    fingerprint = said[0].removeprefix("acme: connection tickets: authority ").removesuffix(", was public ones")
+    assert fingerprint.startswith("sha256:")
+    assert said[1] == f"acme: connection tickets: authority public ones and {fingerprint}, was public ones"

@@ -116,6 +116,15 @@ CASES = [
     ("secret: zendesk/prod", "ca: ../ca.pem", 4, 41, "not a file beside", "folder"),
     ("secret: zendesk/prod", "ca: /etc/ca.pem", 4, 41, "not a file beside", "folder"),
     ("secret: zendesk/prod", "ca: gone.pem", 4, 41, "missing", "beside the policy"),
+    ("secret: zendesk/prod", "extra_ca: gone.pem", 4, 47, "extra_ca: the file is missing", "beside the policy"),
+    ("secret: zendesk/prod", "extra_ca: ../ca.pem", 4, 47, "not a file beside", "folder"),
+    ("secret: zendesk/prod", "port: 22", 4, 43, "another service (SSH)", "unsafe_port: true"),
+    ("secret: zendesk/prod", "port: 6379", 4, 43, "another service (Redis)", "unsafe_port: true"),
+    ("secret: zendesk/prod", "port: 6000", 4, 43, "another protocol than HTTP", "unsafe_port: true"),
+    ("secret: zendesk/prod", 'dial: "10.0.0.1:25"', 4, 43, "dial: port 25 belongs to another service", "unsafe_port"),
+    ("secret: zendesk/prod", "unsafe_port: true", 4, 50, "this port needs none", "remove"),
+    ("secret: zendesk/prod", "port: 25, dial: 10.0.0.1:8025, unsafe_port: true", 4, 81, "needs none", "remove"),
+    ("tenant: acme", "tenant: acme\ndenied_keys: [63ec]", 3, 15, "not the hash of a public key", "openssl x509"),
     ("price: 0.002 USD", "price: 0.002", 5, 41, "not an amount", "0.002 USD"),
     ("price: 0.002 USD", "price: 0.002 usd", 5, 41, "not an amount", "write 0.002 USD"),
     ("price: 0.002 USD", "price: 0.0000001 USD", 5, 41, "not an amount", "six decimals"),
@@ -200,7 +209,7 @@ def test_more_errors_than_anyone_reads_are_counted() -> None:
 
 def test_a_secret_pasted_into_a_policy_is_never_quoted() -> None:
     canary = "sk_live_CANARY=="
-    for key in ("secret", "present", "host", "ca", "dial", "price"):
+    for key in ("secret", "present", "host", "ca", "extra_ca", "dial", "price"):
         line = f"  leak: {{{key}: '{canary}', host: a.example}}" if key != "host" else f"  leak: {{host: '{canary}'}}"
         for error in errors_of(BASE.replace("accounts:", f"{line}\naccounts:")):
             assert "CANARY" not in str(error)
