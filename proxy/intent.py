@@ -4,6 +4,9 @@ from typing import Final
 
 from ledger import commitment
 from proxy.http.emit import Head, emit_head
+from proxy.http.errors import RequestRefused
+from proxy.http.headers import CREDENTIALS
+from proxy.http.query import carries_token
 from proxy.http.target import format_authority
 from proxy.journey import Journey
 from proxy.records import (
@@ -16,6 +19,7 @@ from proxy.records import (
     request_target,
 )
 from rules.call import Call
+from rules.codes import Code
 from rules.decision import Allowed
 from rules.policy.compile import Connection
 
@@ -25,12 +29,16 @@ _NONE: Final[frozenset[bytes]] = frozenset()
 
 
 def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
-    """The head as it will leave but for the secret; the agent's own copies of the secret's header are gone.
+    """The head as it will leave but for the secret; where one is attached, the agent's own credentials are gone.
 
     Raises `RequestRefused` for headers that origins read differently.
     """
     credential, head, presented = journey.credential, journey.exchange.head, journey.exchange.presented
-    remove = _NONE if credential is None else frozenset((credential.binding.presentation.header_name,))
+    remove = _NONE
+    if credential is not None:
+        if carries_token(call.query):
+            raise RequestRefused(Code.MALFORMED_REQUEST, "a token in the query beside the connection's own credential")
+        remove = CREDENTIALS | {credential.binding.presentation.header_name}
     if presented is not None and presented.header is not None:
         remove |= {presented.header}
     if journey.inspected:

@@ -7,7 +7,7 @@ and a proxy that answers one request at a time has to know. So this is ours; a t
 import re
 from typing import Final
 
-from proxy.http.headers import FIELD_VALUE, TOKEN
+from proxy.http.headers import FIELD_VALUE, FRAMING, TOKEN
 
 # At most 15 digits keep a size below 2^60. No white space around the size: RFC 9112 gives none, and readers differ.
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e]*)?")
@@ -123,3 +123,6 @@ class ChunkDecoder:
             name, colon, value = line.partition(b":")
             if not colon or TOKEN.fullmatch(name) is None or FIELD_VALUE.fullmatch(value.strip(b" \t")) is None:
                 raise ChunkError("malformed trailer field")
+            # RFC 9110 section 6.5.1: no field that describes framing; a reader that merges trailers would obey it.
+            if name.lower() in FRAMING:
+                raise ChunkError("a framing field among the trailers", framing=True)

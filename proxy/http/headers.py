@@ -58,13 +58,42 @@ SINGLETONS: Final = frozenset(
 """Request fields that may come once. RFC 9110 section 5.3: only a list-based field may be repeated; two servers may
 pick different ones of two values, so what we judged need not be what the origin uses."""
 
-METHOD_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-method"})
+METHOD_OVERRIDES: Final = frozenset(
+    {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-method", b"x-original-method"}
+)
 """Frameworks (Rails, Symfony, ASP.NET, Google APIs) let these replace the method that was judged."""
 
 TARGET_OVERRIDES: Final = frozenset(
-    {b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-rewrite-uri", b"x-override-url", b"x-original-host"}
+    {
+        b"x-original-url",
+        b"x-original-uri",
+        b"x-original-host",
+        b"x-rewrite-url",
+        b"x-rewrite-uri",
+        b"x-override-url",
+        b"x-http-host-override",
+        b"x-http-path-override",
+        b"x-http-destinationurl",
+        b"x-envoy-original-path",
+        b"x-envoy-original-host",
+    }
 )
-"""Fields by which IIS, Symfony and others replace the path or host that was judged."""
+"""Fields by which IIS, Symfony, Envoy and others replace the path or host that was judged."""
+
+CREDENTIALS: Final = frozenset(
+    {
+        b"authorization",
+        b"api-key",
+        b"apikey",
+        b"x-api-key",
+        b"x-auth-token",
+        b"x-access-token",
+        b"x-goog-api-key",
+        b"private-token",
+    }
+)
+"""Fields in which services take a credential. Where ours is attached in one of them, the agent's own in another would
+make two, of which the origin picks one: the agent's, of an account that no policy named."""
 
 UPGRADES: Final = frozenset(
     {
@@ -100,6 +129,9 @@ FORWARDING: Final = frozenset(
         b"x-remote-ip",
         b"x-remote-addr",
         b"x-host",
+        b"x-forwarded",
+        # httpoxy (CVE-2016-5385): CGI makes HTTP_PROXY of it, by which the origin's own calls go astray.
+        b"proxy",
         b"alt-used",
     }
 )

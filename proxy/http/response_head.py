@@ -7,13 +7,28 @@ from typing import Final
 import httptools
 
 from proxy.http.errors import ResponseRefused
-from proxy.http.headers import Headers, connection_options
+from proxy.http.headers import Headers, canonical_name, connection_options, has_twin
 
 # RFC 9112 section 4. The space before an empty phrase is mandatory there, often missing, and nothing hangs on it.
 _LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
-_ONCE: Final = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"location"})
-"""A second one lets two readers follow different ones."""
+_ONCE: Final = frozenset(
+    {
+        b"content-length",
+        b"transfer-encoding",
+        b"content-type",
+        b"content-encoding",
+        b"content-range",
+        b"content-location",
+        b"content-disposition",
+        b"location",
+        b"etag",
+        b"retry-after",
+    }
+)
+"""A second one lets two readers follow different ones. RFC 9110 section 5.3: none of these is a list."""
+_FRAMING_TWINS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,11 @@ def _judge(status: int, reason: bytes, http11: bool, fields: Headers, request_me
             if name in once:
                 raise ResponseRefused("a field that may come once is repeated")
             once[name] = value
+        elif has_twin(name) and canonical_name(name) in _FRAMING_TWINS:
+            raise ResponseRefused("a field name that some readers take for framing")
+    # As with requests: a joined pair is read as its first by some and as its last by others.
+    if b"," in _QUOTED.sub(b"", once.get(b"content-type", b"")):
+        raise ResponseRefused("Content-Type names more than one type")
     length, coding = once.get(b"content-length"), once.get(b"transfer-encoding")
     # RFC 9112 section 6.3 rule 3: both is an attempt at response splitting or worse.
     if length is not None and coding is not None:
@@ -103,6 +123,9 @@ def _judge(status: int, reason: bytes, http11: bool, fields: Headers, request_me
         raise ResponseRefused("Content-Length is not a number")
     if coding is not None and (not http11 or coding.lower() != b"chunked"):
         raise ResponseRefused("Transfer-Encoding other than chunked")
+    # RFC 9110 section 15.3.6: no content in a 205. Some clients take that for the framing and read on behind the head.
+    if status == 205 and length is not None and int(length) > 0:
+        raise ResponseRefused("205 with content")
     bodyless = request_method == "HEAD" or status in (204, 304) or status < 200
     # RFC 9112 section 6.1: no Transfer-Encoding, RFC 9110 section 8.6: no Content-Length in 1xx and 204. A server
     # that sends one may send the body too, so such a connection is not used again.
