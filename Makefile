@@ -34,6 +34,10 @@ test: $(READY) ## Run the tests (ARGS="tests/ledger -x" narrows them)
 campaign: $(READY) ## Run the long campaigns: kills under load, soak, every bit flipped
 	@$(VENV)/bin/python -m pytest -m campaign $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(READY) ## Fuzz the request and the response parser (ARGS="--seconds 600", "--seed N", "--coverage")
+	@$(VENV)/bin/python -m tests.fuzz $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## Check style and formatting
 	@$(VENV)/bin/ruff check .
