@@ -150,19 +150,14 @@ class ResponseParser:
         head = self.head
         if self._chunks is not None:
             already = len(self._body)
-            empty = head is not None and head.status == 205
             try:
-                at = self._chunks.feed(data, at, self._body, 0 if empty else None)
+                at = self._chunks.feed(data, at, self._body, None)
             except ChunkError as error:
                 raise ResponseRefused(error.detail) from None
             finally:
                 self.buffered += sum(map(len, self._body[already:]))
             self.complete = self._chunks.done
-            if empty and self._chunks.body_bytes:
-                raise ResponseRefused("205 with content")
         elif head is not None and head.until_close:
-            if head.status == 205 and at < len(data):
-                raise ResponseRefused("205 with content")
             at = self._keep(data[at:], len(data))
         elif self._left:
             piece = data[at : at + self._left]

@@ -123,8 +123,9 @@ def _judge(status: int, reason: bytes, http11: bool, fields: Headers, request_me
         raise ResponseRefused("Content-Length is not a number")
     if coding is not None and (not http11 or coding.lower() != b"chunked"):
         raise ResponseRefused("Transfer-Encoding other than chunked")
-    # RFC 9110 section 15.3.6: no content in a 205. Some clients take that for the framing and read on behind the head.
-    if status == 205 and length is not None and int(length) > 0:
+    # RFC 9110 section 15.3.6: no content in a 205. Some clients take that for the framing and read on behind the head,
+    # so nothing but a length of zero will do: what a chunk or a close would show comes when the head is gone.
+    if status == 205 and (length is None or int(length) > 0):
         raise ResponseRefused("205 with content")
     bodyless = request_method == "HEAD" or status in (204, 304) or status < 200
     # RFC 9112 section 6.1: no Transfer-Encoding, RFC 9110 section 8.6: no Content-Length in 1xx and 204. A server

@@ -164,6 +164,10 @@ class Agent:
     async def __aexit__(self, *_: object) -> None:
         self.writer.transport.abort()
 
+    @property
+    def token(self) -> str:
+        return self._token or ""
+
     def authorization(self) -> str:
         return base64.b64encode(f"agent:{self._token}".encode()).decode()
 
