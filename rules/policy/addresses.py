@@ -18,6 +18,13 @@ NEVER: Final[tuple[tuple[str, str], ...]] = (
     # RFC 3927, RFC 4291 section 2.5.6: link-local, where most clouds answer for instance metadata
     ("169.254.0.0/16", "link-local and cloud metadata"),
     ("fe80::/10", "link-local"),
+    # The registries of special purposes (RFC 6890): nobody's, or a protocol's own
+    ("192.0.0.0/24", "protocol assignments"),
+    ("192.88.99.0/24", "6to4 relays"),
+    ("100::/64", "discarded"),
+    ("100:0:0:1::/64", "a dummy prefix"),
+    ("2001::/23", "protocol assignments"),
+    ("5f00::/16", "segment routing"),
     # RFC 5771, RFC 4291 section 2.7; RFC 8190 limited broadcast and reserved
     ("224.0.0.0/4", "multicast"),
     ("240.0.0.0/4", "reserved and broadcast"),
@@ -39,7 +46,12 @@ NEVER: Final[tuple[tuple[str, str], ...]] = (
 )
 """Network and what it is; no `dial` may lie in one, no `networks` entry may overlap one."""
 
-_NEVER: Final[tuple[tuple[Network, str], ...]] = tuple((ip_network(text), what) for text, what in NEVER)
+# RFC 4291 section 2.5.5.1, but for :: (above) and ::1, which is a loopback address.
+_COMPATIBLE: Final = tuple(IPv6Network("::/96").address_exclude(IPv6Network("::/127")))
+_NEVER: Final[tuple[tuple[Network, str], ...]] = (
+    *((ip_network(text), what) for text, what in NEVER),
+    *((network, "an IPv4 address in IPv6 dress") for network in _COMPATIBLE),
+)
 
 
 def parse_network(value: object) -> Network:

@@ -76,6 +76,22 @@ def inside(file: str) -> list[Case]:
     ]
 
 
+def destinations(door: Door) -> list[Case]:
+    """Inside a tunnel, or without one, as the vector says; a path without a tunnel is the base-URL door's."""
+    return [
+        Case(
+            case["name"],
+            f"GET {case['target']} HTTP/1.1\r\nHost: {case['host']}\r\n\r\n".encode("latin-1"),
+            EARLIER | {case["code"]},
+        )
+        for case in cases_of("destinations")
+        if case["code"] is not None
+        and (case["tunnel"] is not None) == (door.name == "tunnel")
+        and (door.name != "absolute" or case["target"][:1] != "/")
+        and door.name != "base-url"
+    ]
+
+
 FILES = {
     **{
         file: lambda door, file=file: requests(file, door=door.connect)
@@ -85,7 +101,11 @@ FILES = {
     "queries": lambda door: queries(),
     "hosts": lambda door: inside("hosts"),
     "authorities": lambda door: inside("authorities"),
+    "destinations": destinations,
 }
+NOTHING_THERE = {("tunnel", "door"), ("base-url", "destinations")}
+"""What a tunnel's inside knows nothing of, and what the base-URL door takes from the connection alone."""
+EXECUTED = {*FILES, "responses"}
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -111,6 +131,7 @@ async def test_a_refused_vector(tmp_path: Path, door: Door, file: str) -> None:
         records = await here.gate.records("call.denied", "call.rejected", "call.intent")
         assert here.bytes_at_origins == 0
     assert wrong == []
+    assert answered or (door.name, file) in NOTHING_THERE
     recorded = Counter(record.body["call"] for record in records)
     assert recorded == dict.fromkeys(answered, 1), "one record each"
     for record in records:
