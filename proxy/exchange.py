@@ -64,23 +64,23 @@ class Exchange:
         if self.head.expect_continue and not self.parser.complete:
             self.wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def refuse_longer(self, max_bytes: int) -> None:
+        """The body is not known to be longer. Raises `RequestRefused`."""
+        if self.parser.announced > max_bytes:
+            raise RequestRefused(Code.BODY_TOO_LARGE, f"the body is longer than {max_bytes} bytes")
+
     async def hold_body(self, max_bytes: int) -> bytes:
         """The whole body. Raises `RequestRefused`, or `WireClosed` when it breaks off."""
         if self.refusal is not None:
             raise self.refusal
-        declared = self.head.content_length
-        if declared is not None and declared > max_bytes:
-            raise RequestRefused(Code.BODY_TOO_LARGE, f"the declared body is longer than {max_bytes} bytes")
+        self.refuse_longer(max_bytes)  # before it is asked for
         self.ask_for_body()
         parts: list[bytes] = []
-        length = 0
         while True:
+            self.refuse_longer(max_bytes)
             part = self.parser.take_body()
             if part:
                 parts.append(part)
-                length += len(part)
-                if length > max_bytes:
-                    raise RequestRefused(Code.BODY_TOO_LARGE, f"the body is longer than {max_bytes} bytes")
             if self.parser.complete:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
             data = await self.wire.read()

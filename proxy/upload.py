@@ -13,12 +13,10 @@ from proxy.egress.errors import UpstreamError
 from proxy.egress.upstream import Upstream
 from proxy.exchange import Exchange
 from proxy.http.emit import LAST_CHUNK, emit_chunk
-from proxy.http.errors import RequestRefused
 from proxy.live import LiveCall
 from proxy.records import Content
 from proxy.wire import WireClosed
 from rules.bodies import Handling
-from rules.codes import Code
 
 PHASE: Final = "upload"
 """The phase in which the agent's next bytes are waited for."""
@@ -83,9 +81,8 @@ class Upload:
         parser, wire, chunked = exchange.parser, exchange.wire, exchange.head.chunked
         exchange.ask_for_body()
         while True:
+            exchange.refuse_longer(self._most)
             data = parser.take_body()
-            if self.length + len(data) > self._most:
-                raise RequestRefused(Code.BODY_TOO_LARGE, f"the body is longer than the {self._most} bytes of its rule")
             if data or parser.complete:
                 live.enter_phase("send", idle_seconds)
                 self._hash.update(data)
@@ -119,6 +116,5 @@ def begin_upload(exchange: Exchange, handling: Handling, held_bytes: int) -> Upl
     declared = head.content_length
     if declared is not None and declared <= held_bytes:
         return None
-    if declared is not None and declared > most:
-        raise RequestRefused(Code.BODY_TOO_LARGE, f"the declared body is longer than the {most} bytes of its rule")
+    exchange.refuse_longer(most)
     return Upload(exchange, most)

@@ -85,6 +85,13 @@ class RequestParser:
         return self._body_bytes + len(self._pending)
 
     @property
+    def announced(self) -> int:
+        """Bytes of body that are known to come: the declared length, or the chunks that have begun so far."""
+        if self._chunks is not None:
+            return self._chunks.body_bytes
+        return 0 if self.head is None else self.head.content_length or 0
+
+    @property
     def wants_pause(self) -> bool:
         """True while more than `pause_bytes` are held: the caller stops reading until it has consumed some."""
         return self.buffered > self._limits.pause_bytes
