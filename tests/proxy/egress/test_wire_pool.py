@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from proxy.egress.errors import (
     UpstreamBroken,
@@ -201,6 +203,14 @@ async def test_an_unreadable_authority_is_an_operators_fault(authority: Authorit
         route = replace(route_to(origin, authority), ca_pem="no certificate")
         await refused(pool, route, UpstreamUntrusted, Code.UPSTREAM_UNTRUSTED)
         assert origin.connections == []
+
+
+async def test_revocation_is_not_checked_and_the_threat_model_says_so(authority: Authority) -> None:
+    """A certificate that must be stapled and is not (RFC 7633) is taken: neither OCSP nor lists are consulted."""
+    leaf = authority.issue("saas.test", extensions=[x509.TLSFeature([x509.TLSFeatureType.status_request])])
+    async with Origin(leaf) as origin, pool_of() as pool:
+        assert (await exchange(await pool.acquire(route_to(origin, authority))))[0] == 200
+    assert "OCSP (also\n  must-staple)" in (Path(__file__).parents[3] / "docs" / "threat-model.md").read_text()
 
 
 async def test_old_tls_is_refused(authority: Authority) -> None:
