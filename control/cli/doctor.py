@@ -9,13 +9,16 @@ from control.doctor import Finding, Verdict, examine
 _MARKS = {Verdict.GOOD: "ok", Verdict.WARNING: "warn", Verdict.BAD: "FAIL"}
 
 
-@click.command(short_help="Find what is wrong and say how to mend it.")
+@click.group(short_help="Find what is wrong and say how to mend it.", invoke_without_command=True)
 @command_options
 def doctor(invocation: Invocation) -> None:
     """Find what is wrong and say how to mend it. Exit code 1 when anything failed.
 
     Started by `exeat run -- exeat doctor` it looks at the agent's side: variables, certificates, and a real request.
+    The commands below look closer at one thing.
     """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     findings = examine(invocation.state)
     invocation.answer({"findings": to_json(findings)}, describe(findings))
     if any(finding.verdict is Verdict.BAD for finding in findings):
