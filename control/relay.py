@@ -2,6 +2,8 @@
 
     agent --(account:password of this run)--> relay --(account:credential)--> door
 
+A program that ignores proxies calls the relay itself, `/to/<connection>/...`, with the password for its API key.
+
 (1) The agent knows a random password that lives as long as the run; only this relay accepts it.
 (2) The relay exchanges it for the credential of the moment in the head of each connection, then pipes bytes blindly,
     reading from one side only as fast as the other takes them.
@@ -13,20 +15,20 @@ The credential is never in the agent's environment, in an argument list, or in a
 
 import asyncio
 import contextlib
-import hmac
 import secrets
 from dataclasses import dataclass, field
 from typing import cast
 
 from control.relay_head import (
     MAX_HEAD_BYTES,
+    Form,
     HeadRefused,
     RelayHead,
-    decode_basic,
     encode_basic,
     for_the_door,
     parse_relay_head,
 )
+from control.relay_password import PasswordMissing, PasswordWrong, without_password
 from credentials.secret import Secret
 
 HEAD_TIMEOUT_SECONDS = 30.0
@@ -66,15 +68,19 @@ class Relay:
     """A loopback listener for one run."""
 
     access: DoorAccess
+    host: str = "127.0.0.1"
+    """An address of this machine's loopback: what is sent to a relay is not encrypted."""
+    fixed_port: int = 0
+    """0: any free one."""
     password: Secret = field(default_factory=lambda: Secret(secrets.token_urlsafe(32)))
     counts: RelayCounts = field(default_factory=RelayCounts)
     _server: asyncio.Server | None = None
     _open: set["_AgentSide"] = field(default_factory=set)
 
     async def start(self) -> None:
-        """The relay listens on an ephemeral loopback port."""
+        """The relay listens. Raises `OSError` when the port is taken."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _AgentSide(self), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: _AgentSide(self), self.host, self.fixed_port)
 
     @property
     def port(self) -> int:
@@ -91,12 +97,8 @@ class Relay:
             side.cut()
         await asyncio.sleep(0)
 
-    def _admits(self, head: RelayHead) -> bool:
-        if head.authorization is None:
-            return False
-        presented = decode_basic(head.authorization)
-        expected = self.access.account.encode("ascii") + b":" + self.password.reveal()
-        return presented is not None and hmac.compare_digest(presented, expected)
+    def _admit(self, head: RelayHead) -> RelayHead:
+        return without_password(head, self.access.account.encode("ascii"), self.password.reveal())
 
 
 class _Side(asyncio.Protocol):
@@ -190,24 +192,27 @@ class _AgentSide(_Side):
 
     def _read_head(self, end: int) -> None:
         relay = self._relay
+        head: RelayHead | None = None
         try:
             head = parse_relay_head(bytes(self._buffer[:end]))
+            admitted = relay._admit(head)
         except HeadRefused as refused:
             relay.counts.refused += 1
-            self._refuse(400, str(refused))
+            self._refuse(400, str(refused), "credential_invalid" if head else "malformed_request")
             return
-        if not relay._admits(head):
-            if head.authorization is None:
-                relay.counts.challenged += 1
-            else:
-                relay.counts.refused += 1
-            self._refuse(407, "this relay wants the password of its run")
+        except PasswordMissing:
+            relay.counts.challenged += 1
+            self._refuse(_unproven(head), "this relay wants the password of its run", "credential_missing")
+            return
+        except PasswordWrong:
+            relay.counts.refused += 1
+            self._refuse(_unproven(head), "that is not the password of this run", "credential_invalid")
             return
         del self._buffer[: end + 4]
         self._stop_timer()
         if self.transport is not None:
             self.transport.pause_reading()
-        self._opening = asyncio.get_running_loop().create_task(self._open_door(head))
+        self._opening = asyncio.get_running_loop().create_task(self._open_door(admitted))
 
     async def _open_door(self, head: RelayHead) -> None:
         access = self._relay.access
@@ -255,8 +260,14 @@ class _AgentSide(_Side):
         super().connection_lost(exc)
 
 
+def _unproven(head: RelayHead | None) -> int:
+    """A base-URL client knows of no proxy: it is asked as a server asks (RFC 9110 section 15.5.2)."""
+    return 401 if head is not None and head.form is Form.BASE_URL else 407
+
+
 _REASONS = {
     400: b"Bad Request",
+    401: b"Unauthorized",
     407: b"Proxy Authentication Required",
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
@@ -273,8 +284,10 @@ def _refusal(status: int, detail: str, code: str | None) -> bytes:
         b"Content-Length: %d" % len(body),
         b"Connection: close",
     ]
+    # RFC 9110 sections 11.6.1 and 11.7.1: a 401 and a 407 must carry a challenge.
+    if status == 401:
+        head.append(b'WWW-Authenticate: Basic realm="exeat run", charset="UTF-8"')
     if status == 407:
-        # RFC 9110 section 11.7.1: a 407 must carry a challenge.
         head.append(b'Proxy-Authenticate: Basic realm="exeat run", charset="UTF-8"')
     if code:
         head.append(b"Exeat-Code: " + code.encode("ascii"))

@@ -226,14 +226,14 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"CONNECT a.test:443 HTTP/1.1\r\nProxy-Authorization: Basic eA==\r\nProxy-Authorization: Basic eQ==",
         b"CONNECT a.test:443 HTTP/1.1\r\nproxy-authorization : Basic eA==",
         b"CONNECT a.test:443 HTTP/1.1\r\nX: 1\r\n Proxy-Authorization: Basic eA==",
         b"CONNECT a.test:443 HTTP/1.1\r\nX: 1\nProxy-Authorization: Basic eA==",
         b"CONNECT a.test:443 HTTP/1.1\r\nX: 1\rY: 2",
         b"CONNECT a.test:443 HTTP/1.1\r\nX: a\0b",
         b"CONNECT  a.test:443 HTTP/1.1",
-        b"GET /origin-form HTTP/1.1\r\nHost: a.test",
+        b"OPTIONS * HTTP/1.1\r\nHost: a.test",
+        b"GET to/saas/x HTTP/1.1\r\nHost: a.test",
         b"GET https://a.test/ HTTP/1.1",
         b"\r\nCONNECT a.test:443 HTTP/1.1",
         b"CONNECT a.test:443 HTTP/2",
