@@ -1,8 +1,12 @@
 """Which variable makes which client use the proxy and trust its certificates: one table.
 
 Most variables *replace* a client's trust store, so they get the combined bundle: the public roots of certifi and our
-authority behind them. Node and Deno *add* to theirs, so they get our authority alone. A client that obeys none of these
-(stripe-python, hubspot, asana) needs code or a base URL.
+authority behind them. Node, Bun and Deno *add* to theirs, so they get our authority alone. A client that obeys none of
+these (Java, wget, hubspot, asana) takes the base URL and the key, or needs code.
+
+Each variable is here because a client's own documentation or source reads it. Left out on purpose: `YARN_NO_PROXY`
+(Yarn ends with an error for a setting it does not know), `JAVA_TOOL_OPTIONS` (no Java property carries a proxy's
+password, and every start of a JVM prints it), and variables that switch verification off.
 """
 
 import os
@@ -13,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import certifi
 
@@ -31,6 +35,10 @@ class Value(StrEnum):
     """Set to nothing, so that nothing inherited or configured elsewhere makes an exception."""
     ONE = "one"
     """The text `1`."""
+    BASE_URL = "base url"
+    """Where `/CONNECTION/...` is called without a proxy."""
+    KEY = "key"
+    """The password (of `exeat env`: the credential) that stands for an API key at the base URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +59,18 @@ MATRIX: tuple[Variable, ...] = (
     Variable("all_proxy", Value.PROXY, "curl, git"),
     Variable("NO_PROXY", Value.EMPTY, "an exception would be a way around the gate"),
     Variable("no_proxy", Value.EMPTY, "an exception would be a way around the gate"),
-    Variable("NODE_USE_ENV_PROXY", Value.ONE, "Node 24 and later read HTTPS_PROXY only with this"),
+    Variable("NODE_USE_ENV_PROXY", Value.ONE, "Node 24 (22.21) and later read HTTPS_PROXY only with this"),
+    Variable("GLOBAL_AGENT_HTTP_PROXY", Value.PROXY, "Node programs with global-agent, which reads no other"),
+    Variable("GLOBAL_AGENT_NO_PROXY", Value.EMPTY, "its own exceptions"),
+    Variable("npm_config_https_proxy", Value.PROXY, "npm, pnpm: before what an .npmrc says"),
+    Variable("npm_config_proxy", Value.PROXY, "npm, pnpm, for http: before what an .npmrc says"),
+    Variable("YARN_HTTPS_PROXY", Value.PROXY, "Yarn 2 and later, which read no HTTPS_PROXY"),
+    Variable("YARN_HTTP_PROXY", Value.PROXY, "Yarn 2 and later, for http"),
+    Variable("PERL_LWP_ENV_PROXY", Value.ONE, "Perl's LWP reads https_proxy only with this"),
     Variable(
         "SSL_CERT_FILE",
         Value.COMBINED,
-        "OpenSSL: urllib, httpx, openai, anthropic, mcp, slack_sdk, gh, uv, Go on Linux",
+        "OpenSSL: urllib, httpx, openai, anthropic, mcp, slack_sdk, gh, uv, Ruby, PHP, .NET and Go on Linux",
     ),
     Variable("REQUESTS_CA_BUNDLE", Value.COMBINED, "requests, google-auth, PyGithub, twilio, jira, pip"),
     Variable("CURL_CA_BUNDLE", Value.COMBINED, "curl, requests"),
@@ -68,8 +83,13 @@ MATRIX: tuple[Variable, ...] = (
     Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", Value.COMBINED, "gRPC (HTTP/2 itself is refused, readably)"),
     Variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", Value.COMBINED, "gcloud"),
     Variable("NIX_SSL_CERT_FILE", Value.COMBINED, "programs built by Nix"),
-    Variable("NODE_EXTRA_CA_CERTS", Value.AUTHORITY, "Node: added to its own roots"),
+    Variable("PERL_LWP_SSL_CA_FILE", Value.COMBINED, "Perl's LWP"),
+    Variable("NODE_EXTRA_CA_CERTS", Value.AUTHORITY, "Node, Bun, Yarn: added to their own roots"),
     Variable("DENO_CERT", Value.AUTHORITY, "Deno: added to its own roots"),
+    Variable(
+        "EXEAT_BASE_URL", Value.BASE_URL, "clients that ignore proxies: append /CONNECTION, use as their base URL"
+    ),
+    Variable("EXEAT_API_KEY", Value.KEY, "the API key that goes with EXEAT_BASE_URL"),
 )
 """Ordered as printed by `exeat env`. Names are unique."""
 
@@ -120,8 +140,11 @@ def proxy_url(host: str, port: int, account: str, password: str) -> str:
 
 
 def variables(proxy: str, trust: TrustFiles) -> dict[str, str]:
-    """The whole matrix with its values, in the table's order."""
+    """The whole matrix with its values, in the table's order. `proxy`: as `proxy_url` makes it."""
+    url = urlsplit(proxy)
     values = {
+        Value.BASE_URL: f"{url.scheme}://{url.netloc.rpartition('@')[2]}/to",
+        Value.KEY: unquote(url.password or ""),
         Value.PROXY: proxy,
         Value.COMBINED: str(trust.combined),
         Value.AUTHORITY: str(trust.authority),
@@ -140,3 +163,28 @@ def agent_environment(inherited: Mapping[str, str], set_by_us: Mapping[str, str]
 def as_shell(assignments: Mapping[str, str]) -> str:
     """`export` lines for a POSIX shell; every value is quoted."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in assignments.items())
+
+
+def as_dotenv(assignments: Mapping[str, str]) -> str:
+    """`NAME=value` lines as container engines and dotenv readers take them. Raises `ValueError` for a line break."""
+    if any("\n" in value or "\r" in value for value in assignments.values()):
+        raise ValueError("a value with a line break has no place in such a file")
+    return "".join(f"{name}={value}\n" for name, value in assignments.items())
+
+
+SHOWN = {
+    Value.PROXY: "the proxy's URL",
+    Value.COMBINED: "the bundle",
+    Value.AUTHORITY: "Exeat's authority",
+    Value.EMPTY: "nothing",
+    Value.ONE: "`1`",
+    Value.BASE_URL: "the base URL",
+    Value.KEY: "the run's password",
+}
+"""How a page says what a variable is set to."""
+
+
+def as_markdown() -> str:
+    """The matrix as a table for people."""
+    rows = "".join(f"| `{row.name}` | {SHOWN[row.value]} | {row.serves} |\n" for row in MATRIX)
+    return f"| variable | set to | for |\n|---|---|---|\n{rows}"

@@ -76,6 +76,8 @@ class Relay:
     counts: RelayCounts = field(default_factory=RelayCounts)
     _server: asyncio.Server | None = None
     _open: set["_AgentSide"] = field(default_factory=set)
+    _left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a connection has ended."""
 
     async def start(self) -> None:
         """The relay listens. Raises `OSError` when the port is taken."""
@@ -89,6 +91,16 @@ class Relay:
             raise RuntimeError("the relay has not been started")
         return int(self._server.sockets[0].getsockname()[1])
 
+    async def drain(self, seconds: float) -> None:
+        """No new connection is taken; those open have ended, or the time is over."""
+        if self._server is not None:
+            self._server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._open:
+                    self._left.clear()
+                    await self._left.wait()
+
     async def close(self) -> None:
         """No new connection is taken and those open are cut."""
         if self._server is not None:
@@ -98,7 +110,9 @@ class Relay:
         await asyncio.sleep(0)
 
     def _admit(self, head: RelayHead) -> RelayHead:
-        return without_password(head, self.access.account.encode("ascii"), self.password.reveal())
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        own = tuple(f"{name}:{self.port}".encode("ascii") for name in (shown, "localhost"))
+        return without_password(head, self.access.account.encode("ascii"), self.password.reveal(), own)
 
 
 class _Side(asyncio.Protocol):
@@ -255,6 +269,7 @@ class _AgentSide(_Side):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._relay._open.discard(self)
+        self._relay._left.set()
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
         super().connection_lost(exc)

@@ -2,9 +2,12 @@
 
 a proxy's request       in Proxy-Authorization, as `account:password`
 a base-URL request      where the SDK puts its API key: one of a fixed list of fields and query parameters
+a base-URL request that a client sent through the relay as its proxy, `GET http://RELAY/to/...`
+                        in both: every client that obeys HTTP_PROXY does so, and RFC 9112 section 3.2.2 has servers
+                        take it
 
-It stands in exactly one place. That place is removed, and a head that has the password anywhere else is refused: it
-would travel on to the door, and from there to a service.
+Otherwise it stands in exactly one place. The place is removed, and a head that has the password anywhere else is
+refused: it would travel on to the door, and from there to a service.
 """
 
 import hmac
@@ -38,20 +41,38 @@ class PasswordWrong(Exception):
     """What stands there is not the password of this run."""
 
 
-def without_password(head: RelayHead, account: bytes, password: bytes) -> RelayHead:
-    """The head without what carried the password, which was right.
+def without_password(
+    head: RelayHead, account: bytes, password: bytes, authorities: tuple[bytes, ...] = ()
+) -> RelayHead:
+    """The head without what carried the password, which was right. `authorities`: this relay's own `host:port`.
 
     Raises `PasswordMissing`, `PasswordWrong`, and `HeadRefused` where it stands twice or where two readers could
     disagree about it. Every comparison with the password takes the same time, whatever was presented.
     """
-    base_url = head.form is Form.BASE_URL
-    rest = _from_base_url(head, password) if base_url else _from_proxy(head, account, password)
+    own = _sent_to_the_relay_itself(head, authorities)
+    if own is not None:
+        try:
+            rest = _from_base_url(_from_proxy(own, account, password), password)
+        except (PasswordMissing, PasswordWrong):
+            rest = _from_proxy(own, account, password)  # the proxy's own is enough; the rest is the door's business
+    elif head.form is Form.BASE_URL:
+        rest = _from_base_url(head, password)
+    else:
+        rest = _from_proxy(head, account, password)
     # Looked for only now: whoever gets here has proven that it knows the password.
     if any(password in line.value or password in (decode_basic(line.value) or b"") for line in rest.lines):
         raise HeadRefused("the password stands in more than one place")
     if password in _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), rest.target):
         raise HeadRefused("the password stands in more than one place")
     return rest
+
+
+def _sent_to_the_relay_itself(head: RelayHead, authorities: tuple[bytes, ...]) -> RelayHead | None:
+    """The base-URL request that a proxy's request is when it names this very relay; None when it is none."""
+    authority, slash, path = head.target[len(b"http://") :].partition(b"/")
+    if head.form is not Form.ABSOLUTE or not slash or authority not in authorities:
+        return None
+    return replace(head, form=Form.BASE_URL, target=slash + path)
 
 
 def _from_proxy(head: RelayHead, account: bytes, password: bytes) -> RelayHead:

@@ -26,6 +26,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("up", "up", "up", "Run the proxy and its control side in this terminal."),
     Entry("demo", "demo", "demo", "Show the whole product in a minute, on loopback."),
     Entry("run", "run", "run", "Run a program whose calls go through the proxy."),
+    Entry("relay", "relay", "relay", "Run a relay beside programs that are started elsewhere."),
     Entry("env", "env", "env", "Print an agent's environment, with a live credential."),
     Entry("init", "init", "init", "Write a first policy to start from."),
     Entry("check", "policy", "check", "Check a policy without applying it."),

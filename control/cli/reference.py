@@ -36,7 +36,8 @@ cannot be found or run); before the program starts it uses the codes above.
 | `EXEAT_STATE` | the state folder, where `--state` is not given |
 | `XDG_STATE_HOME` | its parent, where `EXEAT_STATE` is not set either |
 | `EXEAT_TRACEBACK` | `1` shows where a defect happened |
-| `EXEAT_RUN` | set by `exeat run` and `exeat env` for the program: its run |
+| `EXEAT_RUN` | set by `exeat run`, `exeat relay` and `exeat env` for the program: its run |
+| `EXEAT_BASE_URL`, `EXEAT_API_KEY` | set by the same: where a program that ignores proxies calls, and its key there |
 """
 
 

@@ -5,18 +5,16 @@ import contextlib
 import os
 import pwd
 import signal
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from control.cli.durations import Duration
 from control.cli.invocation import Exit, Invocation, Trouble, command_options, say
-from control.environment import agent_environment, private_trust_files, proxy_url, variables
-from control.operations import Access, TokenIssued, TokenRequest, Unavailable
-from control.relay import DoorAccess, Relay
+from control.environment import agent_environment, private_trust_files
+from control.kept_relay import kept_relay, run_variables
+from control.operations import Access, TokenIssued, TokenRequest
 from control.remote import Remote
-from control.renewal import keep_renewed
 
 NOT_FOUND = 127
 """As shells answer for a program that does not exist."""
@@ -64,55 +62,21 @@ def run(
     if access.host is None or access.port is None:
         raise Trouble("the running process has no door for agents yet", "Try again in a moment.")
     issued = remote.issue_token(TokenRequest(tenant, account, workflow, None, ttl))
-    code = asyncio.run(_Run(remote, access, issued).command(command, become))
+    code = asyncio.run(_command(remote, access, issued, command, become))
     raise click.exceptions.Exit(code)
 
 
-@dataclass(slots=True)
-class _Run:
-    remote: Remote
-    access: Access
-    issued: TokenIssued
-
-    async def command(self, command: tuple[str, ...], become: pwd.struct_passwd | None) -> int:
-        """The program has ended; its exit code as a shell would give it."""
-        if self.access.host is None or self.access.port is None:
-            raise Trouble("the running process has no door for agents")
-        relay = Relay(DoorAccess(self.access.host, self.access.port, self.issued.account, self.issued.token))
-        await relay.start()
-        renewal = asyncio.create_task(self._renew(relay))
-        try:
-            with private_trust_files(self.access.authority_pem) as trust:
-                password = relay.password.reveal().decode("ascii")
-                settings = variables(proxy_url("127.0.0.1", relay.port, self.issued.account, password), trust)
-                settings["EXEAT_RUN"] = self.issued.run
-                say_run(self.issued, relay.port)
-                if become is not None:
-                    settings |= {"HOME": become.pw_dir, "USER": become.pw_name, "LOGNAME": become.pw_name}
-                return await _spawn(command, agent_environment(os.environ, settings), become)
-        finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
-            await relay.close()
-            if relay.counts.refused:
-                say(f"run {self.issued.run}: {relay.counts.refused} wrong passwords or malformed heads")
-
-    async def _renew(self, relay: Relay) -> None:
-        def replace(renewed: TokenIssued) -> None:
-            relay.access.token = renewed.token
-
-        async def renew(held: TokenIssued) -> TokenIssued:
-            renewed = await asyncio.to_thread(self.remote.renew_token, held.token)
-            # A restarted process may listen elsewhere.
-            with contextlib.suppress(Unavailable):
-                access = await asyncio.to_thread(self.remote.access)
-                if access.host is not None and access.port is not None:
-                    relay.access.host, relay.access.port = access.host, access.port
-            return renewed
-
-        ended = await keep_renewed(self.issued, renew, replace, lambda text: say(f"run {self.issued.run}: {text}"))
-        say(f"run {self.issued.run}: its credential is renewed no more: {ended.reason}")
+async def _command(
+    remote: Remote, access: Access, issued: TokenIssued, command: tuple[str, ...], become: pwd.struct_passwd | None
+) -> int:
+    """The program has ended; its exit code as a shell would give it."""
+    async with kept_relay(remote, access, issued, say) as relay:
+        with private_trust_files(access.authority_pem) as trust:
+            settings = run_variables(relay, issued, trust)
+            say_run(issued, relay.port)
+            if become is not None:
+                settings |= {"HOME": become.pw_dir, "USER": become.pw_name, "LOGNAME": become.pw_name}
+            return await _spawn(command, agent_environment(os.environ, settings), become)
 
 
 def say_run(issued: TokenIssued, port: int) -> None:

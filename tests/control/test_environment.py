@@ -8,7 +8,16 @@ import certifi
 import pytest
 
 from control import environment
-from control.environment import MATRIX, Value, agent_environment, as_shell, proxy_url, variables, write_trust_files
+from control.environment import (
+    MATRIX,
+    Value,
+    agent_environment,
+    as_markdown,
+    as_shell,
+    proxy_url,
+    variables,
+    write_trust_files,
+)
 
 PEM = "-----BEGIN CERTIFICATE-----\nours\n-----END CERTIFICATE-----\n"
 
@@ -75,7 +84,12 @@ def test_a_password_survives_the_url_and_the_shell(tmp_path: Path) -> None:
     assert shown.stdout == "it's $HOME `id`"
 
 
-def test_the_page_about_clients_lists_every_variable() -> None:
+def test_the_base_url_and_its_key_are_the_proxys_address_and_password(tmp_path: Path) -> None:
+    values = variables(proxy_url("::1", 8080, "agent", "p@ss:/w"), write_trust_files(tmp_path, PEM))
+    assert (values["EXEAT_BASE_URL"], values["EXEAT_API_KEY"]) == ("http://[::1]:8080/to", "p@ss:/w")
+
+
+def test_the_page_about_clients_shows_the_whole_matrix() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs/how-to/clients.md").read_text(encoding="utf-8")
-    missing = [row.name for row in MATRIX if f"| `{row.name}` |" not in page or f"| {row.serves} |" not in page]
-    assert missing == []
+    _, _, rest = page.partition("<!-- matrix: made by control.environment.as_markdown -->\n")
+    assert rest.partition("<!-- /matrix -->")[0].strip() == as_markdown().strip()

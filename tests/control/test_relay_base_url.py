@@ -165,19 +165,50 @@ async def test_a_second_request_on_the_same_connection_is_not_let_through_by_the
         assert TOKEN.encode() not in door.bodies[0]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", [b"127.0.0.1", b"localhost"])
+@pytest.mark.parametrize("key", [b"X-Api-Key: %b\r\n", b"", b"X-Api-Key: another\r\n"])
+async def test_a_base_url_request_sent_through_the_relay_as_a_proxy_is_one_all_the_same(
+    host: bytes, key: bytes
+) -> None:
+    """Every client that obeys HTTP_PROXY sends it so, because there are no exceptions in NO_PROXY."""
+    async with world(answering()) as (relay, door):
+        authority = host + b":%d" % relay.port
+        field = key.replace(b"%b", of(relay))
+        first = b"GET http://" + authority + b"/to/saas/x?a HTTP/1.1\r\nHost: " + authority + b"\r\n"
+        await exchange_until_answered(relay, first + field + basic(relay) + b"\r\n\r\n")
+        kept = b"" if of(relay) in field else field
+        origin_form = b"GET /to/saas/x?a HTTP/1.1\r\nHost: " + authority + b"\r\n"
+        assert door.heads == [origin_form + kept + CREDENTIAL + b"\r\nConnection: close\r\n\r\n"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "lines",
+    [b"X-Api-Key: %b", b"X-Api-Key: %b\r\nProxy-Authorization: Basic eDp5", b"Proxy-Authorization: Bearer %b"],
+)
+async def test_through_the_relay_as_a_proxy_the_proxys_password_has_to_be_right(lines: bytes) -> None:
+    async with world(answering()) as (relay, door):
+        first = b"GET http://127.0.0.1:%d/to/saas/x HTTP/1.1\r\n" % relay.port
+        answer = await exchange(relay, first + lines.replace(b"%b", of(relay)) + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 407 ")
+        assert door.heads == []
+
+
 TEXT = st.binary(min_size=0, max_size=24).filter(lambda b: not re.search(rb"[\x00-\x20\x7f-\xff]", b))
 SPOT = st.one_of(TEXT, st.just(PASSWORD), st.builds(lambda a, b: a + PASSWORD + b, TEXT, TEXT))
 VALUE = st.one_of(
     SPOT,
     st.builds(lambda s: b"Bearer " + s, SPOT),
     st.builds(lambda a, b: pair(a + b":" + b), SPOT, SPOT),
+    st.just(pair(b"agent:" + PASSWORD)),
     st.builds(lambda s: b"".join(b"%%%02x" % c for c in s), SPOT),
 )
 NAME = st.sampled_from([*FIELDS, b"X-Api-KEY", b"X-Other", b"Connection", b"Cookie"])
 
 
 @given(
-    path=st.sampled_from([b"/to/a/b", b"/to/a/" + PASSWORD, b"/x", b"http://p.test/"]),
+    path=st.sampled_from([b"/to/a/b", b"/to/a/" + PASSWORD, b"/x", b"http://p.test/", b"http://own:1/to/a"]),
     query=st.lists(st.tuples(st.sampled_from([*PARAMETERS, b"KEY", b"x", b""]), VALUE), max_size=3),
     fields=st.lists(st.tuples(NAME, VALUE), max_size=4),
 )
@@ -187,7 +218,7 @@ def test_whatever_is_let_through_carries_no_password(
     target = path + (b"?" + b"&".join(name + b"=" + value for name, value in query) if query else b"")
     raw = b"\r\n".join([b"GET " + target + b" HTTP/1.1", *(name + b": " + value for name, value in fields)])
     try:
-        rest = without_password(parse_relay_head(raw), b"agent", PASSWORD)
+        rest = without_password(parse_relay_head(raw), b"agent", PASSWORD, (b"own:1",))
     except (HeadRefused, PasswordMissing, PasswordWrong):
         return
     left = rest.target + b"\n" + b"\n".join(line.raw for line in rest.lines)
