@@ -110,9 +110,12 @@ class Relay:
         await asyncio.sleep(0)
 
     def _admit(self, head: RelayHead) -> RelayHead:
+        return without_password(head, self.access.account.encode("ascii"), self.password.reveal(), self._authorities)
+
+    @property
+    def _authorities(self) -> tuple[bytes, ...]:
         shown = f"[{self.host}]" if ":" in self.host else self.host
-        own = tuple(f"{name}:{self.port}".encode("ascii") for name in (shown, "localhost"))
-        return without_password(head, self.access.account.encode("ascii"), self.password.reveal(), own)
+        return tuple(f"{name}:{self.port}".encode("ascii") for name in (shown, "localhost"))
 
 
 class _Side(asyncio.Protocol):
@@ -171,6 +174,8 @@ class _AgentSide(_Side):
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
+        self._inside = False
+        """True in a tunnel to this relay itself."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -223,10 +228,24 @@ class _AgentSide(_Side):
             self._refuse(_unproven(head), "that is not the password of this run", "credential_invalid")
             return
         del self._buffer[: end + 4]
+        if admitted.form is Form.TUNNEL and admitted.target in relay._authorities and not self._inside:
+            self._begin_inside()
+            return
         self._stop_timer()
         if self.transport is not None:
             self.transport.pause_reading()
         self._opening = asyncio.get_running_loop().create_task(self._open_door(admitted))
+
+    def _begin_inside(self) -> None:
+        """Clients that tunnel plain http as well (undici does) reach the base URL like this: the next head is theirs.
+
+        It is read like a first one, and the password in it is proven again.
+        """
+        self._inside = True
+        if self.transport is not None:
+            self.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        if self._buffer:
+            self.data_received(b"")
 
     async def _open_door(self, head: RelayHead) -> None:
         access = self._relay.access

@@ -183,6 +183,25 @@ async def test_a_base_url_request_sent_through_the_relay_as_a_proxy_is_one_all_t
 
 
 @pytest.mark.anyio
+async def test_a_tunnel_to_the_relay_itself_leads_to_the_base_url_and_proves_nothing() -> None:
+    established = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+    async with world(answering()) as (relay, door):
+        connect = b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % relay.port + basic(relay) + b"\r\n\r\n"
+        for piece in (b"", connect):  # a client that does not wait, and one that tunnels again
+            async with agent(relay) as (reader, writer):
+                writer.write(connect + (piece or b"GET /to/saas/x HTTP/1.1\r\nX-Api-Key: " + of(relay) + b"\r\n\r\n"))
+                assert await reader.readexactly(len(established)) == established
+                assert await reader.readexactly(len(ANSWER)) == ANSWER
+        assert [head.split(b" ")[:2] for head in door.heads] == [
+            [b"GET", b"/to/saas/x"],
+            [b"CONNECT", b"127.0.0.1:%d" % relay.port],
+        ], "the second is the door's to refuse"
+        assert not any(of(relay) in head for head in door.heads)
+        answer = await exchange(relay, connect + b"GET /to/saas/x HTTP/1.1\r\nX-Api-Key: wrong\r\n\r\n")
+        assert answer.startswith(established + b"HTTP/1.1 401 ")
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     "lines",
     [b"X-Api-Key: %b", b"X-Api-Key: %b\r\nProxy-Authorization: Basic eDp5", b"Proxy-Authorization: Bearer %b"],
