@@ -309,9 +309,13 @@ _REASONS = {
 
 
 def _refusal(status: int, detail: str, code: str | None) -> bytes:
-    """A problem document (RFC 9457). Nothing in it needs escaping: every text is a constant of this module."""
+    """A problem document (RFC 9457). Nothing in it needs escaping: every text is a constant of this package.
+
+    It has an `error` too: stripe-node takes any answer without one for a success, whatever its status.
+    """
     member = f', "code": "{code}"' if code else ""
-    body = f'{{"type": "about:blank", "status": {status}, "detail": "{detail}"{member}}}\n'.encode("ascii")
+    error = f'{{"type": "exeat_error", "message": "{detail}"{member}}}'
+    body = f'{{"type": "about:blank", "status": {status}, "detail": "{detail}"{member}, "error": {error}}}\n'.encode()
     head = [
         b"HTTP/1.1 %d %s" % (status, _REASONS[status]),
         b"Content-Type: application/problem+json",
