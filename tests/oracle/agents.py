@@ -62,7 +62,9 @@ class Lane:
         reader, writer = await asyncio.open_connection(*self._door, limit=1 << 20)
         basic = base64.b64encode(b"agent:" + self._token.encode())
         host = self._host.encode()
-        writer.write(b"CONNECT %b:443 HTTP/1.1\r\nHost: %b:443\r\nProxy-Authorization: Basic %b\r\n\r\n" % (host, host, basic))
+        writer.write(
+            b"CONNECT %b:443 HTTP/1.1\r\nHost: %b:443\r\nProxy-Authorization: Basic %b\r\n\r\n" % (host, host, basic)
+        )
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 "), head
         await writer.start_tls(self._context, server_hostname=self._host)

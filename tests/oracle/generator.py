@@ -13,7 +13,18 @@ _TOKEN = b"!#$%&'*+.^_`|~-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 _ESCAPES = ("%20", "%7e", "%C3%A9", "%c3%a9", "%e2%82%ac", "%22", "%5B", "%41", "%3F", "%23", "%26", "%F0%9F%98%80")
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 _WITH_BODY = (b"POST", b"PUT", b"PATCH", b"DELETE")
-_VALUES = (b"", b"a", b"a, b", b'"quoted, \\" text"', b"caf\xc3\xa9", b"\xe2\x82\xac 3", b"a\tb", b"x" * 3000, b"%41%0d%0a", b"a=b; c=d")
+_VALUES = (
+    b"",
+    b"a",
+    b"a, b",
+    b'"quoted, \\" text"',
+    b"caf\xc3\xa9",
+    b"\xe2\x82\xac 3",
+    b"a\tb",
+    b"x" * 3000,
+    b"%41%0d%0a",
+    b"a=b; c=d",
+)
 _CODINGS = (
     b"chunked, identity", b"x, chunked", b"\x0bchunked", b'"chunked"', b"chunked;q=1", b"chunked,", b"\xa0chunked",
     b"identity", b"gzip, chunked", b"chunked chunked", b"xchunked", b"chunked\x85", b"",
@@ -95,13 +106,21 @@ class Generator:
         pick = self._random
         path = ""
         for _ in range(pick.randint(1, 4)):
-            segment = "".join(pick.choice(_PLAIN) if pick.random() < 0.85 else pick.choice(_ESCAPES) for _ in range(pick.randint(1, 12)))
+            segment = "".join(
+                pick.choice(_PLAIN) if pick.random() < 0.85 else pick.choice(_ESCAPES)
+                for _ in range(pick.randint(1, 12))
+            )
             path += "/" + segment.replace("..", "x.").lstrip(".") + pick.choice("az0~")
         if pick.random() < 0.15:
             path += "/"
         if pick.random() < 0.5:
             odd = _PLAIN + ";/?[]{}|^`\\"
-            path += "?" + "".join(pick.choice(odd) if pick.random() < 0.8 else pick.choice((*_ESCAPES, "%0D%0A", "%2F", "%00"[:0] or "%3D")) for _ in range(pick.randint(0, 30)))
+            path += "?" + "".join(
+                pick.choice(odd)
+                if pick.random() < 0.8
+                else pick.choice((*_ESCAPES, "%0D%0A", "%2F", "%00"[:0] or "%3D"))
+                for _ in range(pick.randint(0, 30))
+            )
         return path.encode()
 
     def _fields(self) -> list[bytes]:
@@ -112,7 +131,9 @@ class Generator:
             if pick.random() < 0.7:
                 name = b"X-Q" + name.translate(None, b"!#$%&'*+.^_`|~")[2:]
             for _ in range(pick.choice((1, 1, 1, 2, 3))):
-                fields.append(name + b":" + pick.choice((b" ", b"", b"\t ")) + pick.choice(_VALUES) + pick.choice((b"", b" ")))
+                fields.append(
+                    name + b":" + pick.choice((b" ", b"", b"\t ")) + pick.choice(_VALUES) + pick.choice((b"", b" "))
+                )
         fields += pick.sample((b"Accept: */*", b"User-Agent: oracle", b"Cookie: a=b; c=d", b"TE: trailers", b"X-Forwarded-For: 1.2.3.4",
                                b"Connection: keep-alive, x-gone\r\nX-Gone: a", b"Authorization: Bearer the-agents-own",
                                b"Content-Type: text/plain", b"Range: bytes=0-0", b"Keep-Alive: 5", b"Via: 1.1 x"), pick.randint(0, 3))  # fmt: skip
@@ -121,13 +142,24 @@ class Generator:
 
     def _body(self) -> bytes:
         pick = self._random
-        return pick.choice((b"", b"a", b"0\r\n\r\n", b"GET /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n", pick.randbytes(pick.randint(1, 4000))))
+        return pick.choice(
+            (
+                b"",
+                b"a",
+                b"0\r\n\r\n",
+                b"GET /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+                pick.randbytes(pick.randint(1, 4000)),
+            )
+        )
 
     def _request(self, number: bytes) -> tuple[bytes, bytes]:
         pick = self._random
         method = pick.choice(_METHODS)
         line = method + b" " + self._target() + b" HTTP/1.1"
-        fields = [pick.choice((b"Host: ", b"host:", b"HOST: ")) + pick.choice((self._host, self._host.upper(), self._host + b":443"))]
+        fields = [
+            pick.choice((b"Host: ", b"host:", b"HOST: "))
+            + pick.choice((self._host, self._host.upper(), self._host + b":443"))
+        ]
         fields += [*self._fields(), b"X-Oracle-Id: " + number]
         body = b""
         if method in _WITH_BODY:
@@ -137,7 +169,9 @@ class Generator:
                 fields.append(pick.choice((b"Transfer-Encoding: chunked", b"transfer-encoding:Chunked")))
             else:
                 body = content
-                fields.append(pick.choice((b"Content-Length: %d", b"content-length:%d", b"Content-Length: 0%d")) % len(content))
+                fields.append(
+                    pick.choice((b"Content-Length: %d", b"content-length:%d", b"Content-Length: 0%d")) % len(content)
+                )
             if pick.random() < 0.1:
                 fields.append(b"Expect: 100-continue")
         return method, b"\r\n".join([line, *fields]) + b"\r\n\r\n" + body
@@ -164,7 +198,9 @@ class Generator:
     def _pipelined(self) -> Throw:
         numbers = tuple(self._id() for _ in range(self._random.randint(2, 5)))
         made = [self._request(number) for number in numbers]
-        return Throw("pipelined", numbers, self._cut(b"".join(raw for _, raw in made)), tuple(method for method, _ in made))
+        return Throw(
+            "pipelined", numbers, self._cut(b"".join(raw for _, raw in made)), tuple(method for method, _ in made)
+        )
 
     # hostile requests
 
@@ -178,16 +214,35 @@ class Generator:
         inner = self._plain(second, b"GET /smuggled HTTP/1.1")
         post = b"POST /a HTTP/1.1"
         kinds = {
-            "coding": lambda: self._plain(first, post, b"Transfer-Encoding: " + pick.choice(_CODINGS)) + b"0\r\n\r\n" + inner,
-            "CL.TE": lambda: self._plain(first, post, b"Content-Length: %d" % (5 + len(inner)), b"Transfer-Encoding: chunked") + b"0\r\n\r\n" + inner,
-            "TE.CL": lambda: self._plain(first, post, b"Transfer-Encoding: chunked", b"Content-Length: 4") + b"%x\r\n" % len(inner) + inner + b"\r\n0\r\n\r\n",
-            "TE.TE": lambda: self._plain(first, post, b"Transfer-Encoding: chunked", b"Transfer-Encoding: " + pick.choice(_CODINGS)) + b"0\r\n\r\n" + inner,
+            "coding": lambda: (
+                self._plain(first, post, b"Transfer-Encoding: " + pick.choice(_CODINGS)) + b"0\r\n\r\n" + inner
+            ),
+            "CL.TE": lambda: (
+                self._plain(first, post, b"Content-Length: %d" % (5 + len(inner)), b"Transfer-Encoding: chunked")
+                + b"0\r\n\r\n"
+                + inner
+            ),
+            "TE.CL": lambda: (
+                self._plain(first, post, b"Transfer-Encoding: chunked", b"Content-Length: 4")
+                + b"%x\r\n" % len(inner)
+                + inner
+                + b"\r\n0\r\n\r\n"
+            ),
+            "TE.TE": lambda: (
+                self._plain(first, post, b"Transfer-Encoding: chunked", b"Transfer-Encoding: " + pick.choice(_CODINGS))
+                + b"0\r\n\r\n"
+                + inner
+            ),
             "CL.CL": lambda: self._plain(first, post, b"Content-Length: 0", b"Content-Length: %d" % len(inner)) + inner,
             "CL.0": lambda: self._plain(first, b"GET /a HTTP/1.1", b"Content-Length: %d" % len(inner)) + inner,
             "no length": lambda: self._plain(first, post) + inner,
-            "field": lambda: self._plain(first, post, pick.choice(_EVIL_FIELDS), b"Content-Length: 11") + b"hello=world" + inner,
+            "field": lambda: (
+                self._plain(first, post, pick.choice(_EVIL_FIELDS), b"Content-Length: 11") + b"hello=world" + inner
+            ),
             "line": lambda: self._plain(first, pick.choice(_EVIL_LINES)) + inner,
-            "chunks": lambda: self._plain(first, post, b"Transfer-Encoding: chunked") + pick.choice(_EVIL_CHUNKS) + inner,
+            "chunks": lambda: (
+                self._plain(first, post, b"Transfer-Encoding: chunked") + pick.choice(_EVIL_CHUNKS) + inner
+            ),
             "bare LF": lambda: self._plain(first, post, b"Content-Length: 0").replace(b"\r\n", b"\n") + inner,
             "blank lines": lambda: b"\r\n" + self._plain(first, b"GET /a HTTP/1.1") + inner,
             "no host": lambda: b"GET /a HTTP/1.1\r\nX-Oracle-Id: " + first + b"\r\n\r\n" + inner,

@@ -30,8 +30,13 @@ class Evidence:
     """By host."""
     answers: list[Answer]
     records: list[Record]
+    joining: frozenset[str] = frozenset()
+    """Hosts whose server joins the fields of one name before anybody can see them."""
+    omit_empty: frozenset[str] = frozenset()
+    """Hosts whose server drops fields without a value before anybody can see them."""
     sent_order: dict[bytes, tuple[tuple[bytes, bytes], ...]] = field(default_factory=dict)
-    """The fields of each sound request as thrown: only to set apart again what an origin has joined (`a, b`)."""
+    """The fields of each sound request as thrown: only to set apart again what an origin has joined (`a, b`),
+    and to put back what such a server dropped. What is left has to open the commitment."""
 
 
 @dataclass
@@ -58,10 +63,12 @@ class Verdict:
         self.differences.append(f"{host}: {what}")
 
 
-def digests(arrival: Arrival, evidence: Evidence) -> list[bytes]:
-    """SHA-256 of what must have been sent for the origin to have parsed this; two where an origin joined fields."""
+def parsed_digest(host: str, arrival: Arrival, evidence: Evidence) -> bytes:
+    """SHA-256 of what must have been sent for the origin to have parsed this."""
     public = [pair for pair in arrival.fields if pair != (b"authorization", b"Bearer " + evidence.secret)]
-    return [_digest(arrival, public), _digest(arrival, _set_apart(public, arrival, evidence))]
+    if host in evidence.joining:
+        public = _set_apart(host, public, arrival, evidence)
+    return _digest(arrival, public)
 
 
 def _digest(arrival: Arrival, fields: list[tuple[bytes, bytes]]) -> bytes:
@@ -70,7 +77,9 @@ def _digest(arrival: Arrival, fields: list[tuple[bytes, bytes]]) -> bytes:
     return hashlib.sha256(head + arrival.body).digest()
 
 
-def _set_apart(public: list[tuple[bytes, bytes]], arrival: Arrival, evidence: Evidence) -> list[tuple[bytes, bytes]]:
+def _set_apart(
+    host: str, public: list[tuple[bytes, bytes]], arrival: Arrival, evidence: Evidence
+) -> list[tuple[bytes, bytes]]:
     """The fields as they were before the origin joined those of one name, in the order in which they were thrown.
 
     A joined value is taken apart only into exactly the values that were thrown; anything else stays as it was seen.
@@ -81,14 +90,18 @@ def _set_apart(public: list[tuple[bytes, bytes]], arrival: Arrival, evidence: Ev
     for name, value in thrown:
         values[name].append(value)
     apart: list[tuple[bytes, bytes]] = []
-    left = {name: value for name, value in public}
+    left = dict(public)
     done: set[bytes] = set()
     ends = [pair for pair in public if pair[0] == b"content-length"]
     apart += [pair for pair in public if pair[0] == b"host"]
     for name, value in thrown:
-        if name in {b"host", b"content-length"} or name not in left:
+        if name in {b"host", b"content-length"}:
             continue
         many = values[name]
+        if name not in left:
+            if host in evidence.omit_empty and not any(many):
+                apart.append((name, value))
+            continue
         joined = {b", ".join(many), b", ".join(one for one in many if one)}
         if len(many) > 1 and left[name] in joined:
             apart.append((name, value))
@@ -130,7 +143,7 @@ def _arrivals_against_intents(evidence: Evidence, intents: list[Record], verdict
             verdict.rows[host].arrived += 1
             _no_stranger_and_no_token(host, arrival, evidence, verdict)
             candidates = free[host, arrival.method, len(arrival.body)]
-            found = _opened(arrival, candidates, evidence)
+            found = _opened(host, arrival, candidates, evidence)
             if found is None:
                 verdict.differs(host, f"arrived, and no intent's commitment opens to it: {arrival}")
             else:
@@ -138,13 +151,13 @@ def _arrivals_against_intents(evidence: Evidence, intents: list[Record], verdict
     return {seq: intent for bucket in free.values() for seq, intent in bucket.items()}
 
 
-def _opened(arrival: Arrival, candidates: dict[int, Record], evidence: Evidence) -> int | None:
-    both = digests(arrival, evidence)
+def _opened(host: str, arrival: Arrival, candidates: dict[int, Record], evidence: Evidence) -> int | None:
+    digest = parsed_digest(host, arrival, evidence)
     for seq, intent in candidates.items():
         call = intent["call"]
         if intent["fields"]["target"] != commitment(evidence.key, call, "target", arrival.target):
             continue
-        if any(intent["req"]["commit"] == commitment(evidence.key, call, "req", digest) for digest in both):
+        if intent["req"]["commit"] == commitment(evidence.key, call, "req", digest):
             return seq
     return None
 
@@ -180,7 +193,10 @@ def _answers_against_ledger(
     by_call: dict[str, list[Record]] = defaultdict(list)
     for intent in intents:
         by_call[intent["call"]].append(intent)
-    ids = {host: Counter(number for a in seen for number in a.values(b"x-oracle-id")) for host, seen in evidence.arrivals.items()}
+    ids = {
+        host: Counter(number for arrival in seen for number in arrival.values(b"x-oracle-id"))
+        for host, seen in evidence.arrivals.items()
+    }
     for answer in evidence.answers:
         call = answer.call or "-"
         if answer.code is not None:

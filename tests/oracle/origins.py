@@ -52,6 +52,10 @@ class Origin:
     version: tuple[str, ...]
     command: Callable[[Path, int], list[str]]
     read: Callable[[Path], list[Arrival]]
+    joins: bool = False
+    """True for a server that joins the fields of one name into one, as RFC 9110 section 5.3 allows."""
+    omits_empty: bool = False
+    """True for a server that drops fields without a value."""
 
     @property
     def host(self) -> str:
@@ -92,11 +96,7 @@ def _nginx_log(folder: Path) -> list[Arrival]:
 
 
 def _apache_log(folder: Path) -> list[Arrival]:
-    bodies = {}
-    if (folder / "bodies").exists():
-        for line in (folder / "bodies").read_bytes().splitlines():
-            name, _, body = line.partition(b" ")
-            bodies[name] = base64.b64decode(body)
+    bodies = {path.name.encode(): base64.b64decode(path.read_bytes()) for path in (folder / "bodies").iterdir()}
     arrivals = []
     for line in (folder / "seen.log").read_bytes().split(b"\n"):
         if not line.startswith(b"+"):
@@ -158,8 +158,10 @@ def _configured(name: str, *command: str) -> Callable[[Path, int], list[str]]:
             "folder": folder, "servers": SERVERS, "port": port, "chain": folder / "chain", "key": folder / "key"
         }  # fmt: skip
         (folder / "conf").write_text((SERVERS / f"{name}.conf").read_text().format(**names))
-        if name == "lighttpd":
-            (folder / "oracle.lua").write_text((SERVERS / "lighttpd.lua").read_text().format(**names))
+        for script in SERVERS.glob(f"{name}.[lc][ug][ai]"):
+            own = folder / f"oracle{script.suffix}"
+            own.write_text(script.read_text().format(**names))
+            own.chmod(0o755)
         return [*command, str(folder / "conf")]
 
     return prepare
@@ -172,9 +174,9 @@ ORIGINS = (
     Origin("httptools", sys.executable, (*_UVICORN[:2], _UVICORN[2].format("httptools")), _own("asgi_server.py", "httptools"), _json_lines),
     Origin("node", "node", ("node", "--version"), _own("node_server.js"), _json_lines),
     Origin("nginx", "nginx", ("nginx", "-v"), _configured("nginx", "nginx", "-c"), _nginx_log),
-    Origin("apache", "apache2", ("apache2", "-v"), _configured("apache", "apache2", "-D", "FOREGROUND", "-f"), _apache_log),
+    Origin("apache", "apache2", ("apache2", "-v"), _configured("apache", "apache2", "-D", "FOREGROUND", "-f"), _apache_log, joins=True),
     Origin("haproxy", "haproxy", ("haproxy", "-v"), _configured("haproxy", "haproxy", "-db", "-f"), _haproxy_log),
-    Origin("lighttpd", "lighttpd", ("lighttpd", "-v"), _configured("lighttpd", "lighttpd", "-D", "-f"), _lighttpd_log),
+    Origin("lighttpd", "lighttpd", ("lighttpd", "-v"), _configured("lighttpd", "lighttpd", "-D", "-f"), _lighttpd_log, joins=True, omits_empty=True),
 )  # fmt: skip
 
 
@@ -196,10 +198,15 @@ def running(origin: Origin, folder: Path, authority: Authority) -> Iterator[Runn
     """The server takes TLS connections; it has ended afterwards, with everything that it started."""
     folder.mkdir()
     leaf: Leaf = authority.issue(origin.host)
-    for name, content in (("chain", leaf.chain_pem), ("key", leaf.key_pem), ("pair.pem", leaf.chain_pem + leaf.key_pem)):
+    for name, content in (
+        ("chain", leaf.chain_pem),
+        ("key", leaf.key_pem),
+        ("pair.pem", leaf.chain_pem + leaf.key_pem),
+    ):
         (folder / name).write_bytes(content)
-    bodies = folder / "bodies"
-    folder.chmod(0o777)
+    (folder / "bodies").mkdir()
+    for path in (folder, folder / "bodies"):
+        path.chmod(0o777)  # Apache gives up root
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -207,7 +214,8 @@ def running(origin: Origin, folder: Path, authority: Authority) -> Iterator[Runn
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = subprocess.Popen(
             command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, cwd=folder,
-            env={"PATH": _PATH, "ORACLE_BODIES": str(bodies)},
+            env={"PATH": _PATH},
+            start_new_session=True,  # Apache ends by a signal to its whole process group
         )  # fmt: skip
     try:
         _wait(process, port, origin, folder)

@@ -64,7 +64,9 @@ def order_of(throw: Throw) -> dict[bytes, tuple[tuple[bytes, bytes], ...]]:
     return orders
 
 
-def throw_everything(product: Product, origins: list[Running], requests: int, seed: str) -> tuple[list[Lane], list[Throw], tuple[bytes, ...]]:
+def throw_everything(
+    product: Product, origins: list[Running], requests: int, seed: str
+) -> tuple[list[Lane], list[Throw], tuple[bytes, ...]]:
     lanes, plans, tokens = [], [], []
     door = product.door()
     for one in origins:
@@ -113,7 +115,9 @@ def gather_evidence(requests: int, seed: str) -> tuple[Evidence, list[Throw], di
     answers = [answer for lane in lanes for answer in lane.answers]
     unanswered = [throw for lane in lanes for throw in lane.unanswered]
     assert not unanswered, f"no answer to {unanswered[:3]}"
-    return Evidence(key, SECRET, tokens, arrivals, answers, records, orders), throws, versions
+    joining = frozenset(one.origin.host for one in origins if one.origin.joins)
+    omit_empty = frozenset(one.origin.host for one in origins if one.origin.omits_empty)
+    return Evidence(key, SECRET, tokens, arrivals, answers, records, joining, omit_empty, orders), throws, versions
 
 
 def print_table(verdict: Verdict, versions: dict[str, str], throws: list[Throw], seed: str) -> None:
@@ -125,7 +129,7 @@ def print_table(verdict: Verdict, versions: dict[str, str], throws: list[Throw],
             f"{host:16} {versions.get(host, '-'):44} {row.arrived:7} {row.allowed:7} {declined:8} {row.unknown:7}"
             f" {row.refused.total():7} {row.differences:11}   {dict(row.refused)} {dict(row.declined) or ''}"
         )
-    print("\n".join(verdict.differences[:10]))
+    print("\n".join(verdict.differences[:20]))
 
 
 def assert_no_difference(requests: int, seed: str) -> Evidence:
@@ -193,9 +197,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_judge_sees_what_an_origin_should_not_have_seen(evidence: Evidence, change: str) -> None:
-    evidence = dataclasses.replace(evidence, sent_order={})
-    alone = dataclasses.replace(evidence, arrivals={next(iter(evidence.arrivals)): next(iter(evidence.arrivals.values()))})
-    assert len(judge(_with_arrivals(alone, CHANGES[change])).differences) > len(judge(alone).differences)
+    assert judge(_with_arrivals(evidence, CHANGES[change])).differences
 
 
 def test_the_judge_sees_a_refusal_that_is_not_recorded(evidence: Evidence) -> None:
