@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables, a row a line
 """Requests to throw at the gate, from a seed: sound ones in odd clothes, and attempts to be read in two ways.
 
 A `Throw` is what goes over one tunnel in one go. Every request in it, the smuggled ones too, has its own `x-oracle-id`,
@@ -130,10 +131,10 @@ class Generator:
             name = b"X-" + bytes(pick.choice(_TOKEN) for _ in range(pick.randint(1, 14)))
             if pick.random() < 0.7:
                 name = b"X-Q" + name.translate(None, b"!#$%&'*+.^_`|~")[2:]
-            for _ in range(pick.choice((1, 1, 1, 2, 3))):
-                fields.append(
-                    name + b":" + pick.choice((b" ", b"", b"\t ")) + pick.choice(_VALUES) + pick.choice((b"", b" "))
-                )
+            fields += [
+                name + b":" + pick.choice((b" ", b"", b"\t ")) + pick.choice(_VALUES) + pick.choice((b"", b" "))
+                for _ in range(pick.choice((1, 1, 1, 2, 3)))
+            ]
         fields += pick.sample((b"Accept: */*", b"User-Agent: oracle", b"Cookie: a=b; c=d", b"TE: trailers", b"X-Forwarded-For: 1.2.3.4",
                                b"Connection: keep-alive, x-gone\r\nX-Gone: a", b"Authorization: Bearer the-agents-own",
                                b"Content-Type: text/plain", b"Range: bytes=0-0", b"Keep-Alive: 5", b"Via: 1.1 x"), pick.randint(0, 3))  # fmt: skip

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables, a row a line
 """Eight HTTP servers as origins, each a process of its own on a port of its own, and what each parsed.
 
 Every origin answers 200 and notes method, target, fields in their order and body of each request that its own parser
@@ -234,9 +235,12 @@ def _wait(process: subprocess.Popen[bytes], port: int, origin: Origin, folder: P
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2) as sock:
-            with context.wrap_socket(sock):
-                return
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), 2) as sock,
+            context.wrap_socket(sock),
+        ):
+            return
         time.sleep(0.05)
     said = "".join(path.read_text(errors="replace") for path in (folder / "stderr", folder / "stdout"))
     raise AssertionError(f"{origin.name} does not serve: {said[-800:]}")

@@ -35,10 +35,10 @@ _MISSING = tuple(origin.name for origin in ORIGINS if not origin.here)
 def policy_for(origins: list[Running], lanes: int) -> str:
     """One connection an origin, and accounts in numbers: each refusal is to have a record of its own."""
     lines = ["exeat: 1", "tenant: acme", "credentials: {ttl: 1h, max_ttl: 2h}", "connections:"]
-    for one in origins:
-        lines.append(
-            f'  {one.origin.name}: {{host: {one.origin.host}, dial: "127.0.0.1:{one.port}", ca: ca.pem, secret: s, present: bearer}}'
-        )
+    lines += [
+        f"  {one.origin.name}: {{host: {one.origin.host}, dial: '127.0.0.1:{one.port}', ca: ca.pem, secret: s}}"
+        for one in origins
+    ]
     lines.append("accounts:")
     for one in origins:
         for lane in range(lanes):
