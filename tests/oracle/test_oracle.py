@@ -108,7 +108,6 @@ def gather_evidence(requests: int, seed: str) -> tuple[Evidence, list[Throw], di
             records = product.records()
             with State.open(product.state, create=False) as state:
                 key = state.commitment_key("acme")
-            product.start()
         arrivals = {one.origin.host: one.arrivals() for one in origins}
         versions = {one.origin.host: one.origin.version_text() for one in origins}
     orders = {number: fields for throw in throws for number, fields in order_of(throw).items()}
