@@ -142,6 +142,12 @@ def parse_base_target(raw: bytes) -> BaseTarget:
     return BaseTarget(match[1].decode("ascii"), normalise_path(match[2] or b"/"), check_query(match[3] or b""))
 
 
+def connection_name(target: bytes) -> str | None:
+    """The connection that a raw target names; None for one that is no base-URL target."""
+    match = _TARGET.fullmatch(target)
+    return None if match is None else match[1].decode("ascii")
+
+
 def check_own_host(raw: bytes | None, names: tuple[str, ...]) -> bytes:
     """The Host field, which names this gate: an address, `localhost`, or one of `names`. Raises `RequestRefused`.
 

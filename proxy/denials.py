@@ -1,4 +1,8 @@
-"""A refusal as the agent's program reads it: RFC 9457 problem details with permanent members."""
+"""A refusal as the agent's program reads it: RFC 9457 problem details with permanent members.
+
+A known service's clients get it in that service's own envelope, our members beside theirs, so that an SDK raises its
+own exception and does not ask again what will be refused again.
+"""
 
 import json
 from dataclasses import dataclass
@@ -6,6 +10,7 @@ from typing import Final
 
 from rules.codes import TABLE, Category, Code
 from rules.decision import Reason
+from rules.services import Asked, Envelope, Problem, Service
 
 _REASONS: Final = {
     400: "Bad Request",
@@ -22,6 +27,8 @@ _REASONS: Final = {
     504: "Gateway Timeout",
 }
 _CHALLENGE: Final = 'Basic realm="exeat", charset="UTF-8"'
+_STOP: Final = ("X-Should-Retry", "false")
+"""Read by the SDKs of many services (all that one generator makes), which else retry every 408, 409, 429 and 5xx."""
 DOCUMENTATION: Final = "https://exeat.dev/denials#"
 """Prefix of the `type` member: an identifier, stable for ever, that need not resolve (RFC 9457 3.1.1)."""
 
@@ -34,14 +41,25 @@ class Denial:
     call: str
     policy: str | None = None
     retry_after_seconds: int | None = None
+    service: Service | None = None
+    """Whose clients it is for; None: problem details."""
+    host: str = ""
+    """The host that they asked."""
+
+    @property
+    def final(self) -> bool:
+        """True where the same request will be refused again."""
+        return TABLE[self.reason.code].category is not Category.TRANSIENT
 
     def status(self, *, in_tunnel: bool) -> int:
         """The HTTP status. 407 belongs to proxies; inside a tunnel the agent believes to talk to the origin, so 401."""
         status = TABLE[self.reason.code].status
+        if self.service is not None and self.final:
+            status = self.service.final_status(status)
         return 401 if status == 407 and in_tunnel else status
 
-    def body(self, status: int) -> bytes:
-        """The problem+json document."""
+    def members(self, status: int) -> dict[str, object]:
+        """The members of the problem details."""
         entry = TABLE[self.reason.code]
         members: dict[str, object] = {
             "type": DOCUMENTATION + self.reason.code,
@@ -59,29 +77,55 @@ class Denial:
             members["policy"] = self.policy
         if self.retry_after_seconds is not None:
             members["retry_after"] = self.retry_after_seconds
-        return json.dumps(members, separators=(",", ":")).encode()
+        return members
+
+    def envelope(self, status: int, content_type: str) -> Envelope:
+        """The body with its type, in the form that the service's clients read. `content_type`: the request's."""
+        members = self.members(status)
+        if self.service is None:
+            return Envelope("application/problem+json", members)
+        code, detail = str(self.reason.code), self.reason.detail
+        problem = Problem(code, detail, status, self.call, members, self.retry_after_seconds)
+        return self.service.envelope(problem, Asked(self.host, content_type))
 
     def text(self) -> bytes:
         """One line for programs that show a server's words only when they are plain text."""
         entry = TABLE[self.reason.code]
         return f"{self.reason.code}: {self.reason.detail} ({entry.how_to_proceed} Call {self.call})\n".encode()
 
-    def render(self, *, in_tunnel: bool, keep_alive: bool, head_only: bool = False, as_text: bool = False) -> bytes:
-        """The whole response; `as_text` for agents that would not show problem details to their user."""
+    def render(
+        self,
+        *,
+        in_tunnel: bool,
+        keep_alive: bool,
+        head_only: bool = False,
+        as_text: bool = False,
+        content_type: str = "",
+    ) -> bytes:
+        """The whole response; `as_text` for agents that would not show problem details to their user.
+
+        `content_type`: the request's, lower-case and without parameters; some services answer as they are asked.
+        """
         status = self.status(in_tunnel=in_tunnel)
-        body = self.text() if as_text else self.body(status)
         code = self.reason.code
+        envelope = (
+            Envelope("text/plain; charset=utf-8", self.text()) if as_text else self.envelope(status, content_type)
+        )  # fmt: skip
+        body = envelope.body
+        if not isinstance(body, bytes):
+            body = json.dumps(body, separators=(",", ":")).encode()
         lines = [
             f"HTTP/1.1 {status} {_REASONS[status]}",
-            "Content-Type: text/plain; charset=utf-8" if as_text else "Content-Type: application/problem+json",
+            f"Content-Type: {envelope.content_type}",
             f"Content-Length: {len(body)}",
             "Cache-Control: no-store",
             f"Exeat-Call: {self.call}",
             f"Exeat-Code: {code}",
         ]
-        if TABLE[code].category is not Category.TRANSIENT:
-            # Read by the openai and anthropic SDKs, which would otherwise retry every 408, 409, 429 and 5xx.
-            lines.append("X-Should-Retry: false")
+        lines.extend(f"{name}: {value}" for name, value in envelope.headers)
+        if self.final:
+            stop = None if self.service is None else self.service.stop
+            lines.extend(f"{name}: {value}" for name, value in dict.fromkeys((_STOP, stop or _STOP)))
         if self.retry_after_seconds is not None:
             lines.append(f"Retry-After: {self.retry_after_seconds}")
         if status == 407:

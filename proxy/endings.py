@@ -7,8 +7,9 @@ from typing import Final
 from credentials.principal import NO_TENANT, Principal
 from ledger import LedgerError, commitment
 from proxy.attempt import Books, Result
+from proxy.audience import EVERYBODY, Audience, of_connection, of_exchange, of_tunnel
 from proxy.denials import Denial
-from proxy.exchange import Exchange
+from proxy.exchange import Exchange, Tunnel
 from proxy.http.errors import RequestRefused
 from proxy.journey import CallRefused, Journey, new_call_id
 from proxy.live import LiveCall, LiveCalls, Stop
@@ -71,25 +72,29 @@ class Endings:
         recorded = await self._record_rejection(code, call, peer, principal, door)
         if exchange is None:
             return False
-        return await exchange.refuse(Denial(_reason(code, detail, recorded), call), keep_alive=not close)
+        audience = of_exchange(exchange, self._world, principal)
+        denial = _denial(audience, _reason(code, detail, recorded), call)
+        return await exchange.refuse(denial, keep_alive=not close)
 
-    async def reject_unparsed(self, wire: Wire, code: Code, detail: str, tunnelled: Principal | None) -> None:
+    async def reject_unparsed(self, wire: Wire, code: Code, detail: str, tunnel: Tunnel | None) -> None:
         """As `reject`, where not even a head could be read; the caller closes the wire.
 
-        `tunnelled` opened the tunnel it came through.
+        `tunnel`: the one that it came through.
         """
         call = new_call_id()
         self._metrics.decided(code)
-        recorded = await self._record_rejection(code, call, wire.peer, tunnelled)
-        denial = Denial(_reason(code, detail, recorded), call)
-        wire.write(denial.render(in_tunnel=tunnelled is not None, keep_alive=False))
+        recorded = await self._record_rejection(code, call, wire.peer, None if tunnel is None else tunnel.principal)
+        audience = EVERYBODY if tunnel is None else of_tunnel(tunnel, self._world)
+        denial = _denial(audience, _reason(code, detail, recorded), call)
+        wire.write(denial.render(in_tunnel=tunnel is not None, keep_alive=False))
 
     async def challenge(self, exchange: Exchange, peer: str) -> bool:
         """An agent that showed no credential is asked for one; counted in the next summary."""
         code = Code.CREDENTIAL_MISSING
         self._metrics.challenges += 1
         self._rejections.count(NO_TENANT, code, peer)
-        return await exchange.refuse(Denial(Reason(code, "an Exeat credential is needed here"), new_call_id()))
+        reason = Reason(code, "an Exeat credential is needed here")
+        return await exchange.refuse(_denial(of_exchange(exchange, self._world, None), reason, new_call_id()))
 
     async def _record_rejection(
         self, code: Code, call: str, peer: str, principal: Principal | None, door: str = "forward"
@@ -138,7 +143,8 @@ class Endings:
         if live.answering:
             exchange.wire.abort()
             return False
-        answered = Denial(
+        answered = _denial(
+            self._audience(journey),
             _reason(reason.code, reason.detail, recorded, reason.rule),
             call.id,
             None if journey.policy is None else journey.policy.digest,
@@ -191,6 +197,7 @@ class Endings:
         connection = None if journey.connection is None else journey.connection.name
         route = route_shape(call.path) if journey.allowed is None else journey.allowed.route
         policy = None if journey.policy is None else journey.policy.digest
+        answered = _denial(self._audience(journey), refusal.reasons[0], call.id)
         content: Content = {
             "call": call.id,
             "attempt": 1 if journey.attempt is None else journey.attempt.number,
@@ -204,7 +211,7 @@ class Endings:
             ),
             "fields": {"target": commitment(key, call.id, "target", request_target(call))},
             "env": self._environment,
-            "answered": {"http": Denial(refusal.reasons[0], call.id).status(in_tunnel=journey.exchange.at_origin)},
+            "answered": {"http": answered.status(in_tunnel=journey.exchange.at_origin)},
         }
         return await self._durable("call.denied", principal.tenant, content)
 
@@ -243,7 +250,15 @@ class Endings:
             exchange.wire.abort()
             return False
         self._metrics.decided(code)
-        return await exchange.refuse(Denial(Reason(code, detail), call.id), keep_alive=False)
+        denial = _denial(self._audience(journey), Reason(code, detail), call.id)
+        return await exchange.refuse(denial, keep_alive=False)
+
+    def _audience(self, journey: Journey) -> Audience:
+        connection = journey.connection
+        if connection is not None:
+            return of_connection(connection)
+        call = journey.call
+        return of_exchange(journey.exchange, self._world, None if call is None else call.principal)
 
     def leave(self, journey: Journey) -> None:
         """The call can no longer be stopped from outside. Idempotent."""
@@ -286,9 +301,16 @@ class Endings:
                 exchange.wire.abort()
             else:
                 reason = Reason(Code.LEDGER_UNAVAILABLE, "the call was made, but its outcome could not be recorded")
-                await exchange.refuse(Denial(reason, journey.call_id), keep_alive=False)
+                denial = _denial(self._audience(journey), reason, journey.call_id)
+                await exchange.refuse(denial, keep_alive=False)
             return False
         return True
+
+
+def _denial(
+    audience: Audience, reason: Reason, call: str, policy: str | None = None, retry_after_seconds: int | None = None
+) -> Denial:
+    return Denial(reason, call, policy, retry_after_seconds, audience.service, audience.host)
 
 
 def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) -> Reason:

@@ -98,11 +98,16 @@ class Exchange:
                 head_only=self.head.method == "HEAD",
                 # git prints the body of a refusal (as `remote: ...`) only if it is plain text.
                 as_text=(self.head.get(b"user-agent") or b"").startswith(b"git/"),
+                content_type=_media_type(self.head.get(b"content-type")),
             )
         )
         if not keep_alive:
             await linger(self.wire)
         return keep_alive
+
+
+def _media_type(raw: bytes | None) -> str:
+    return (raw or b"").partition(b";")[0].strip().lower().decode("latin-1")
 
 
 async def linger(wire: Wire) -> None:

@@ -72,8 +72,8 @@ class Session:
         """Loop time after which an idle wire is closed; looked at by the gate's sweep, so that no request costs a
         timer."""
         self._loop = asyncio.get_running_loop()
-        self._tunnelled: Principal | None = None
-        """Who opened the tunnel that this wire now is."""
+        self._tunnelled: Tunnel | None = None
+        """The tunnel that this wire now is."""
         self._refusal: RequestRefused | None = None
         self._closes_at = math.inf
         """Unix seconds from which on an idle tunnel is closed, because its credential ends soon."""
@@ -220,7 +220,7 @@ class Session:
         lifetime = principal.expires_at - principal.issued_at
         if time.time() < principal.expires_at:
             self._closes_at = principal.issued_at + lifetime * 0.75
-        self._tunnelled = principal
+        self._tunnelled = tunnel
         while await self._next_head(parser, self._timeouts.tunnel_idle):
             head = parser.head
             if head is None:

@@ -26,6 +26,7 @@ from rules.policy.checks import check, compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher
 from rules.policy.models import AccountDocument, ConnectionDocument, LimitsDocument, TenantDocument
 from rules.policy.source import PolicyError, PolicyInvalid, PolicySource
+from rules.services import Service, named, of_host
 
 PERIODS_US: Final = MappingProxyType(
     {"second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
@@ -42,6 +43,8 @@ class Connection:
     scheme: str
     host: str
     port: int
+    service: Service | None
+    """Whose clients' errors denials look like; None: problem details."""
     binding: Binding | None
     """Which secret is attached, and how; None: none is."""
     dial: tuple[str, int] | None
@@ -240,6 +243,7 @@ def _connection(
         scheme=scheme,
         host=host,
         port=port,
+        service=of_host(host) if document.service is None else named(document.service),
         binding=binding,
         dial=dial,
         networks=tuple(document.networks or ()),

@@ -134,7 +134,7 @@ class _Diff:
         (self.opens if wider else self.closes).append(text)
 
 
-_CONNECTION = ("destination", "secret", "presented as", "dials", "networks", "authority", "price")
+_CONNECTION = ("destination", "service", "secret", "presented as", "dials", "networks", "authority", "price")
 
 
 def _described(connection: Connection) -> tuple[str, ...]:
@@ -142,6 +142,7 @@ def _described(connection: Connection) -> tuple[str, ...]:
     binding, dial = connection.binding, connection.dial
     return (
         _destination(connection),
+        "none" if connection.service is None else connection.service.name,
         "none" if binding is None else binding.secret_name,
         "nothing" if binding is None else str(write_present(binding.presentation)),
         "what DNS says" if dial is None else f"{dial[0]} port {dial[1]}",

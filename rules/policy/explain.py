@@ -20,7 +20,6 @@ _LATER: Final[Mapping[str, str]] = {
     "within": "approvals are not part of this version; remove it",
     "over": "approvals are not part of this version; remove it",
     "tests": "tests in a policy are not part of this version; remove them",
-    "service": "the catalogue is not part of this version; name the host",
     "account": "the catalogue is not part of this version; remove it",
     "mode": "the catalogue is not part of this version; remove it",
 }

@@ -17,6 +17,7 @@ from rules.policy.hosts import normalise_host
 from rules.policy.invalid import ValueInvalid
 from rules.policy.matcher import ANY
 from rules.policy.templates import parse_template
+from rules.services import NAMES
 
 
 def _text(pattern: str, *examples: str) -> WithJsonSchema:
@@ -67,6 +68,9 @@ def _refuse_true(value: object) -> object:
 Name = Annotated[str, AfterValidator(values.check_name), _text(values.NAME, "support-agent")]
 ConnectionOrAny = Annotated[str, AfterValidator(_check_connection), _text(rf"(?:\*|{values.NAME})", "tickets", "*")]
 SecretName = Annotated[str, AfterValidator(values.check_secret_name), _text(values.REFERENCE, "zendesk/prod")]
+ServiceName = Annotated[
+    str, AfterValidator(values.check_service), WithJsonSchema({"type": "string", "enum": list(NAMES)})
+]
 Email = Annotated[str, AfterValidator(values.check_email), _text(values.EMAIL, "ana@acme.example")]
 Host = Annotated[str, AfterValidator(normalise_host), Field(examples=["api.example.com"])]
 Method = Annotated[
@@ -171,6 +175,9 @@ class ConnectionDocument(_Document):
     """A tenant's link to one host of a service."""
 
     host: Host = Field(description="The exact host name.")
+    service: ServiceName | None = Field(
+        default=None, description="Whose clients' errors denials look like; by the host when left out."
+    )
     scheme: Literal["https", "http"] = "https"
     port: int | None = Field(default=None, ge=1, le=65535, description="443, or 80 for http, when left out.")
     secret: SecretName | None = Field(

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from credentials.presentation import Basic, Bearer, Header, Presentation, PresentationInvalid
 from rules.bodies import INSPECTED, Handling
 from rules.policy.invalid import ValueInvalid
+from rules.services import NAMES
 
 NAME: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 """Tenants, accounts, connections, roles and rules. They are parts of keys joined by `/`, of URLs and of file names."""
@@ -84,6 +85,13 @@ def check_key_hash(value: str) -> str:
             "write sha256: and the 64 lower-case hex digits that this prints: "
             "openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum",
         )
+    return value
+
+
+def check_service(value: str) -> str:
+    """The service's name itself, if it is in the table."""
+    if value not in NAMES:
+        raise ValueInvalid("not a service that is known by name", f"{suggest(value, NAMES)} Or leave service out")
     return value
 
 

@@ -1,0 +1,27 @@
+"""Anthropic: `{"type": "error", "error": {"type", "message", "details"}, "request_id"}`.
+
+The SDK chooses its exception by status, hands on the whole body as `body`, `error.type` as `type` and
+`error.details.error_code` as `error_code` (`_exceptions.APIStatusError`). It obeys `x-should-retry` before any status.
+"""
+
+from typing import Final
+
+from rules.services.service import JSON, Asked, Envelope, Problem, Service, beside, kind
+
+_KINDS: Final = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 408: "timeout_error",
+    413: "request_too_large", 429: "rate_limit_error", 504: "timeout_error",
+}  # fmt: skip
+
+
+def envelope(problem: Problem, asked: Asked) -> Envelope:
+    """Its error, our members at the top."""
+    error = {
+        "type": kind(problem.status, _KINDS, "api_error"),
+        "message": problem.message,
+        "details": {"error_code": problem.code},
+    }
+    return Envelope(JSON, beside(problem, type="error", error=error, request_id=problem.call))
+
+
+ANTHROPIC: Final = Service("anthropic", ("api.anthropic.com",), envelope, ("X-Should-Retry", "false"))
