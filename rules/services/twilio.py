@@ -2,7 +2,8 @@
 
 twilio-python hands on `code` and `details` as those of `TwilioRestException`. A body with `type`, `title`, `status` and
 `code` it takes for another generation of the API and raises `TwilioServiceException`
-(`base.version.Version.exception`), which few programs catch; so ours stand whole in `details` and nowhere else. It retries nothing by itself.
+(`base.version.Version.exception`), which few programs catch; so ours stand whole in `details` and nowhere else. It
+retries nothing by itself.
 """
 
 from typing import Final

@@ -197,7 +197,7 @@ def test_a_denial_is_the_clients_own_exception_with_our_code_and_is_not_tried_ag
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("client", ["openai", "octokit"])
 def test_a_client_that_tries_again_waits_and_then_succeeds(node: Node, client: str, door: str) -> None:
-    """openai waits for Retry-After, which is longer than its own pause; octokit's retry plugin for a time of its own."""
+    """openai waits for Retry-After, which is longer than its own pause; octokit's plugin for a time of its own."""
     done, told = node.run(client, door, "limited", account=f"{CLIENTS[client]}-{door}")
     assert [list(one) for one in told] == [["ok"], ["ok"]]
     records = node.of_run(done, "call.denied", "call.intent")
