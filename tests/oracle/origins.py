@@ -74,13 +74,13 @@ class Origin:
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
 
 
-def _arrival(seen: dict[str, object], coding: str = "latin-1") -> Arrival:
+def _arrival(seen: dict[str, object]) -> Arrival:
     headers = seen["headers"]
     assert isinstance(headers, list)
     return Arrival(
         str(seen["method"]).encode(),
-        str(seen["target"]).encode(coding),
-        tuple((name.lower().encode(coding), value.encode(coding)) for name, value in headers),
+        str(seen["target"]).encode("latin-1"),
+        tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers),
         base64.b64decode(str(seen["body"])),
     )
 
@@ -92,8 +92,9 @@ def _json_lines(folder: Path) -> list[Arrival]:
 
 def _nginx_log(folder: Path) -> list[Arrival]:
     lines = [line.rpartition(b"|") for line in (folder / "seen.log").read_bytes().split(b"\n") if line]
+    # njs writes a field's bytes as they came, UTF-8 or not: read as Latin-1 they come out as they went in.
     # A request that nginx itself refused has no note: its status alone tells of it, and the ledger has that too.
-    return [_arrival(json.loads(seen), "utf-8") for seen, _, _ in lines if seen not in (b"", b"-")]
+    return [_arrival(json.loads(seen.decode("latin-1"))) for seen, _, _ in lines if seen not in (b"", b"-")]
 
 
 def _apache_log(folder: Path) -> list[Arrival]:
