@@ -177,6 +177,8 @@ def _not_arrived(intent: Record, outcome: Record | None, verdict: Verdict) -> No
     result = {} if outcome is None else outcome["result"]
     if result.get("status") == "confirmed" and result["http"] >= 400:
         verdict.rows[host].declined[result["http"]] += 1
+    elif result.get("status") == "aborted" and result.get("sent") is False:
+        verdict.rows[host].unknown += 1  # its agent had left when the intent became durable: nothing was sent
     elif result.get("status") in {"aborted", "indeterminate"} and result.get("err") == "the agent went away":
         verdict.rows[host].unknown += 1
     else:
