@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,7 @@ async def kept_relay(
     host: str = "127.0.0.1",
     port: int = 0,
     password: Secret | None = None,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay listens until the block is left, and each of its connections carries a live credential.
 
@@ -34,7 +36,7 @@ async def kept_relay(
     relay = Relay(DoorAccess(access.host, access.port, issued.account, issued.token), host=host, fixed_port=port)
     if password is not None:
         relay.password = password
-    await relay.start()
+    await relay.start(listener)
     renewal = asyncio.create_task(_renew(remote, issued, relay, say))
     try:
         yield relay

@@ -6,7 +6,7 @@ A revocation goes in this order: in force (refused from now on), then cut, then 
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from control.operations import (
     Access,
+    Act,
     ActiveRevocation,
     InFlightCall,
     LedgerStatus,
@@ -24,6 +25,7 @@ from control.operations import (
     PolicyRefused,
     PolicyText,
     Provenance,
+    Recorded,
     Refused,
     Restored,
     Revoked,
@@ -250,6 +252,11 @@ class Local:
         with _explained():
             done = self._state.restore(target, reason, self._actor)
         return Restored(done.epoch, done.seq)
+
+    def record_act(self, tenant: str, act: Act, detail: Mapping[str, str]) -> Recorded:
+        """See `Operations.record_act`."""
+        with _explained():
+            return Recorded(self._state.record_act(self._actor, act, detail, tenant).seq)
 
     # Helpers
 

@@ -5,7 +5,9 @@ over its operators' socket. Both return these same types and raise these same ex
 which of the two it speaks to.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from credentials.revocation import Target
@@ -218,6 +220,20 @@ class ActiveRevocation:
     reason: str
 
 
+class Act(StrEnum):
+    """What else an operator's command may have on record. Its detail is what that command declares."""
+
+    RUN_ISOLATED = "run.isolated"
+    EGRESS_PROBED = "egress.probed"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Something is on record."""
+
+    seq: int
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerStatus:
     """Where the ledger stands."""
@@ -321,4 +337,8 @@ class Operations(Protocol):
 
     def restore(self, target: Target, reason: str) -> Restored:
         """The target may be issued new credentials."""
+        ...
+
+    def record_act(self, tenant: str, act: Act, detail: Mapping[str, str]) -> Recorded:
+        """What an operator's command did or found is on record, with who ran it."""
         ...

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from control import requests
 from control.codec import to_json
-from control.operations import OperationError, Operations, PolicyRefused, Refused, TokenIssued, WrongUse
+from control.operations import Act, OperationError, Operations, PolicyRefused, Refused, TokenIssued, WrongUse
 from control.peers import actor_of
 from credentials.actor import Actor
 from credentials.secret import Secret
@@ -75,6 +75,7 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             post("/tokens/tenant", requests.CredentialNamed, lambda on, r: on.tenant_of_credential(r.credential)),
             post("/revocations/dry-run", requests.TargetNamed, lambda on, r: on.would_revoke(r.target())),
             post("/revocations", requests.OrderGiven, lambda on, r: on.revoke(r.target(), r.reason)),
+            post("/acts", requests.ActDone, lambda on, r: on.record_act(r.tenant, Act(r.act), r.detail)),
             post("/restorations", requests.OrderGiven, lambda on, r: on.restore(r.target(), r.reason)),
         ]
     )

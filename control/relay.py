@@ -16,6 +16,7 @@ The credential is never in the agent's environment, in an argument list, or in a
 import asyncio
 import contextlib
 import secrets
+import socket
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -79,9 +80,13 @@ class Relay:
     _left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a connection has ended."""
 
-    async def start(self) -> None:
-        """The relay listens. Raises `OSError` when the port is taken."""
+    async def start(self, listener: socket.socket | None = None) -> None:
+        """The relay listens: on `listener`, of any network namespace, if there is one. Raises `OSError` when the port
+        is taken."""
         loop = asyncio.get_running_loop()
+        if listener is not None:
+            self._server = await loop.create_server(lambda: _AgentSide(self), sock=listener)
+            return
         self._server = await loop.create_server(lambda: _AgentSide(self), self.host, self.fixed_port)
 
     @property

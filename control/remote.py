@@ -8,17 +8,20 @@ import errno
 import http.client
 import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from control.codec import CodecError, from_json, to_json
 from control.operations import (
     Access,
+    Act,
     OperationError,
     PolicyApplied,
     PolicyFault,
     PolicyRefused,
     PolicyText,
     Provenance,
+    Recorded,
     Refused,
     Restored,
     Revoked,
@@ -135,6 +138,11 @@ class Remote:
     def restore(self, target: Target, reason: str) -> Restored:
         """See `Operations.restore`."""
         return from_json(Restored, self._ask("POST", "/restorations", {**target.as_record(), "reason": reason}))
+
+    def record_act(self, tenant: str, act: Act, detail: Mapping[str, str]) -> Recorded:
+        """See `Operations.record_act`."""
+        body = {"tenant": tenant, "act": act, "detail": dict(detail)}
+        return from_json(Recorded, self._ask("POST", "/acts", body))
 
     def _ask_list(self, method: str, path: str) -> list[object]:
         answer = self._ask(method, path)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from control.operations import PolicyText, Provenance, TokenRequest, WrongUse
+from control.operations import Act, PolicyText, Provenance, TokenRequest, WrongUse
 from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret, SecretRefused
 
@@ -15,6 +15,10 @@ Declared = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
 ]
 """One line for people: no control characters, no line or direction overrides (threats: log injection)."""
+ActMember = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.\[\]/-]+$")]
+ActNote = Annotated[
+    str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
+]
 MAX_POLICY_BYTES = 64 * 1024 * 1024
 """A thousand tenants with a thousand rules each are about this."""
 MAX_POLICY_FILES = 10_000
@@ -131,6 +135,14 @@ class TargetNamed(_Strict):
             raise WrongUse(str(refused)) from refused
         except ValueError as error:
             raise WrongUse(f"unknown kind of target: {self.kind}") from error
+
+
+class ActDone(_Strict):
+    """`POST /acts`: the record's own bounds for the detail, and one line each."""
+
+    tenant: Name
+    act: Annotated[str, StringConstraints(pattern=rf"^(?:{'|'.join(Act)})$")]
+    detail: Annotated[dict[ActMember, ActNote], Field(max_length=64)]
 
 
 class OrderGiven(TargetNamed):

@@ -5,6 +5,10 @@ import contextlib
 import os
 import pwd
 import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +16,9 @@ import click
 from control.cli.durations import Duration
 from control.cli.invocation import Exit, Invocation, Trouble, command_options, say
 from control.environment import agent_environment, private_trust_files
+from control.isolation.program import UNPRIVILEGED, Identity, IsolationRefused, Plan, Prepared, prepare
 from control.kept_relay import kept_relay, run_variables
-from control.operations import Access, TokenIssued, TokenRequest
+from control.operations import Access, Act, TokenIssued, TokenRequest
 from control.remote import Remote
 
 NOT_FOUND = 127
@@ -23,6 +28,8 @@ NOT_EXECUTABLE = 126
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 """A terminal sends these to the program as well, so passing them on would deliver them twice."""
+SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST", "XDG_RUNTIME_DIR")
+"""Taken out of an isolated program's environment: they point at sockets that it does not see."""
 
 
 @click.command(
@@ -35,6 +42,9 @@ FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
     "--ttl", type=Duration(), metavar="5m", help="One credential's lifetime. Default and maximum: the policy's."
 )
 @click.option("--user", metavar="USER", help="Run CMD as this user of the machine (as root only).")
+@click.option(
+    "--isolate", is_flag=True, help="Give CMD no network but the relay, and as root another uid (default: nobody)."
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
 @command_options
 def run(
@@ -45,6 +55,7 @@ def run(
     workflow: str,
     ttl: int | None,
     user: str | None,
+    isolate: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run CMD so that its calls go through the proxy, as ACCOUNT.
@@ -53,8 +64,10 @@ def run(
     process, which renews it. CMD's exit code becomes this command's; a signal's is 128 and its number.
 
     A program that runs as the user of `exeat up` can speak to the operators' socket as well; --user takes that away.
+    --isolate puts it into network, mount, process and IPC namespaces of its own, and ends with it what it started.
+    Where the system does not let it, nothing is started (exit code 3).
     """
-    become = None if user is None else _account(user)
+    plan = plan_of(invocation.state, user, isolate=isolate)
     remote = Remote(invocation.state)
     if not remote.answers():
         raise Trouble(f"no process serves {invocation.state}", "Start it: exeat up")
@@ -62,26 +75,78 @@ def run(
     if access.host is None or access.port is None:
         raise Trouble("the running process has no door for agents yet", "Try again in a moment.")
     issued = remote.issue_token(TokenRequest(tenant, account, workflow, None, ttl))
-    code = asyncio.run(_command(remote, access, issued, command, become))
+    code = asyncio.run(_Run(remote, access, issued, plan).command(command))
     raise click.exceptions.Exit(code)
 
 
-async def _command(
-    remote: Remote, access: Access, issued: TokenIssued, command: tuple[str, ...], become: pwd.struct_passwd | None
-) -> int:
-    """The program has ended; its exit code as a shell would give it."""
-    async with kept_relay(remote, access, issued, say) as relay:
-        with private_trust_files(access.authority_pem) as trust:
-            settings = run_variables(relay, issued, trust)
-            say_run(issued, relay.port)
-            if become is not None:
-                settings |= {"HOME": become.pw_dir, "USER": become.pw_name, "LOGNAME": become.pw_name}
-            return await _spawn(command, agent_environment(os.environ, settings), become)
+@dataclass(slots=True)
+class _Run:
+    """One run of one program behind its relay."""
+
+    remote: Remote
+    access: Access
+    issued: TokenIssued
+    plan: Plan
+
+    async def command(self, command: tuple[str, ...]) -> int:
+        """The program has ended; its exit code as a shell would give it."""
+        if not self.plan.isolate:
+            return await self._behind_relay(lambda settings: _spawn(command, settings, self.plan.become))
+        async with prepared(self.plan) as inside:
+
+            async def start(settings: dict[str, str]) -> int:
+                self._record_isolation()
+                return await _wait(await inside.start(command, settings))
+
+            return await self._behind_relay(start, inside.listener)
+
+    def _record_isolation(self) -> None:
+        detail = {"run": self.issued.run, "account": self.issued.account, "isolation": str(self.plan)}
+        self.remote.record_act(self.issued.tenant, Act.RUN_ISOLATED, detail)
+        say(f"isolated: {self.plan}")
+
+    async def _behind_relay(
+        self, start: Callable[[dict[str, str]], Awaitable[int]], listener: socket.socket | None = None
+    ) -> int:
+        """What `start` answers when it is given the program's environment; the relay lives as long as that takes."""
+        become = self.plan.become
+        async with kept_relay(self.remote, self.access, self.issued, say, listener=listener) as relay:
+            with private_trust_files(self.access.authority_pem) as trust:
+                settings = run_variables(relay, self.issued, trust)
+                say_run(self.issued, relay.port)
+                if become is not None:
+                    settings |= {"HOME": become.home, "USER": become.name, "LOGNAME": become.name}
+                dropped = SOCKET_VARIABLES if self.plan.isolate else ()
+                inherited = {name: value for name, value in os.environ.items() if name not in dropped}
+                return await start(agent_environment(inherited, settings))
 
 
 def say_run(issued: TokenIssued, port: int) -> None:
     """The line a person sees when a run begins."""
     say(f"run {issued.run}  {issued.tenant}/{issued.account}  relay 127.0.0.1:{port} (renews its credential)")
+
+
+def plan_of(state: Path, user: str | None, *, isolate: bool) -> Plan:
+    """What the options ask for. Raises `Trouble` where it makes no sense or only root could do it."""
+    if user is None and isolate and os.geteuid() == 0:
+        user = UNPRIVILEGED
+    become = None if user is None else Identity.of(_account(user))
+    if isolate and become is not None and become.uid == 0:
+        raise Trouble("root is not held by its namespaces", "Name a user without privileges.", Exit.WRONG_USE)
+    return Plan(become, (state,), isolate)
+
+
+@contextlib.asynccontextmanager
+async def prepared(plan: Plan, stdout: int | None = None) -> AsyncIterator[Prepared]:
+    """The namespaces, until the block is left. Raises `Trouble` where the system does not let them be made."""
+    try:
+        inside = await prepare(plan, stdout)
+    except IsolationRefused as refused:
+        raise Trouble(f"not isolated, so not started: {refused}", refused.cure) from refused
+    try:
+        yield inside
+    finally:
+        await inside.close()
 
 
 def _account(user: str) -> pwd.struct_passwd:
@@ -94,10 +159,10 @@ def _account(user: str) -> pwd.struct_passwd:
     return found
 
 
-async def _spawn(command: tuple[str, ...], environment: dict[str, str], become: pwd.struct_passwd | None) -> int:
+async def _spawn(command: tuple[str, ...], environment: dict[str, str], become: Identity | None) -> int:
     identity: dict[str, Any] = {}
     if become is not None:
-        identity = {"user": become.pw_uid, "group": become.pw_gid, "extra_groups": []}
+        identity = {"user": become.uid, "group": become.gid, "extra_groups": []}
     try:
         process = await asyncio.create_subprocess_exec(*command, env=environment, **identity)
     except FileNotFoundError:
@@ -106,6 +171,10 @@ async def _spawn(command: tuple[str, ...], environment: dict[str, str], become: 
     except OSError as error:
         say(f"{command[0]}: {error.strerror}")
         return NOT_EXECUTABLE
+    return await _wait(process)
+
+
+async def _wait(process: asyncio.subprocess.Process) -> int:
     loop = asyncio.get_running_loop()
 
     def forward(number: signal.Signals) -> None:
