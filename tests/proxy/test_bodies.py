@@ -270,6 +270,7 @@ async def test_a_fast_agent_and_a_slow_origin_cost_no_memory(tmp_path: Path) -> 
             received += len(await reader.read(MIB))
         writer.write(reply())
         await writer.drain()
+        writer.close()
 
     authority = Authority()
     context = authority.issue("saas.test").server_context()
