@@ -2,11 +2,11 @@
 
 import click
 
-from control.cli.invocation import Exit, Invocation, columns, command_options
+from control.cli.doctor_client import client
+from control.cli.findings import describe
+from control.cli.invocation import Exit, Invocation, command_options
 from control.codec import to_json
-from control.doctor import Finding, Verdict, examine
-
-_MARKS = {Verdict.GOOD: "ok", Verdict.WARNING: "warn", Verdict.BAD: "FAIL"}
+from control.doctor import Verdict, examine
 
 
 @click.group(short_help="Find what is wrong and say how to mend it.", invoke_without_command=True)
@@ -25,12 +25,4 @@ def doctor(invocation: Invocation) -> None:
         invocation.end(Exit.NO)
 
 
-def describe(findings: tuple[Finding, ...]) -> str:
-    """The findings for people, each cure below its finding."""
-    width = columns([(_MARKS[f.verdict], f.subject, f.text) for f in findings]).splitlines()
-    lines: list[str] = []
-    for finding, line in zip(findings, width, strict=True):
-        lines.append(line)
-        if finding.cure and finding.verdict is not Verdict.GOOD:
-            lines.append(f"        cure: {finding.cure}")
-    return "\n".join(lines)
+doctor.add_command(client)
