@@ -80,6 +80,9 @@ CURES: Mapping[str, tuple[str, str]] = {
 }
 """Program: the cure where it ignores the proxy, and where it does not trust the authority."""
 
+JUDGES_LATE = frozenset({"wget"})
+"""Programs on GnuTLS judge an authority after the handshake and say nothing: that looks like a pin and is none."""
+
 
 class CannotRun(Exception):
     """The client is not here, or its program cannot be started."""
@@ -139,7 +142,9 @@ def diagnose(name: str, program: str, visits: Sequence[Visit], *, late: bool = F
         return bad(f"does not trust the certificate of {one.host} ({one.detail.lower()})", distrusts)
     if by[Seen.SILENT]:
         host = by[Seen.SILENT][0].host
-        return bad(f"accepted the certificate of {host} and left: it pins another", f"Turn the pin off. Or: {BASE_URL}")
+        if family in JUDGES_LATE:
+            return bad(f"does not trust the certificate of {host} (it left after the handshake)", distrusts)
+        return bad(f"finished the handshake with {host} and left: it pins a certificate", f"Unpin it. Or: {BASE_URL}")
     if by[Seen.MALFORMED]:
         return bad(f"sent what cannot be read in one way: {by[Seen.MALFORMED][0].detail}", BASE_URL)
     if by[Seen.ASKED]:

@@ -7,6 +7,7 @@ ignores.
 import fcntl
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -233,3 +234,15 @@ def test_the_base_url_is_reached_by_a_client_that_obeys_proxies_as_well(node: No
 
 def seconds_between(earlier: dict[str, Any], later: dict[str, Any]) -> float:
     return (datetime.fromisoformat(later["ts"]) - datetime.fromisoformat(earlier["ts"])).total_seconds()
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/clients/node.md").read_text(encoding="utf-8")
+PROGRAMS = re.findall(r"^```js\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_every_program_of_the_page_about_node_runs(node: Node, number: int) -> None:
+    assert len(PROGRAMS) == 5
+    script = f'cd "{HERE}" && exec "{node.program}" --input-type=module -e "$1"'
+    done = node.product.run("sh", "-c", script, "sh", PROGRAMS[number], account="agent", seconds=120.0).ok()
+    assert len(node.of_run(done, "call.intent")) == (3 if number == 4 else 1)
