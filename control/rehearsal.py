@@ -143,9 +143,12 @@ class Rehearsal:
         """(TLS 1.3) The server is done before the client has judged: its alert may come only now."""
         try:
             first = secured.recv(MAX_HEAD_BYTES)
-        except (ssl.SSLError, OSError) as error:
-            self._note(host, Seen.UNTRUSTED, getattr(error, "reason", None) or "it hung up after the handshake")
+        except ssl.SSLError as error:
+            self._note(host, Seen.UNTRUSTED, error.reason or "it hung up after the handshake")
             return
+        except OSError:
+            # Reset without an alert: it closed with our session tickets unread, so it had finished the handshake.
+            first = b""
         if not first:
             self._note(host, Seen.SILENT)
         elif first.startswith(b"PRI * HTTP/2"):
