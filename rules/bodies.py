@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+_UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes"))
+"""Exact, never rounded: two sizes that differ must not look alike in a policy's difference."""
+
 
 @dataclass(frozen=True, slots=True)
 class Handling:
@@ -17,7 +20,8 @@ class Handling:
     def described(self) -> str:
         """For people: in a policy's difference, in an explanation."""
         if self.stream_bytes is not None:
-            return f"streamed up to {self.stream_bytes // (1 << 20)} MiB"
+            unit, word = next((u, w) for u, w in _UNITS if self.stream_bytes % u == 0)
+            return f"streamed up to {self.stream_bytes // unit} {word}"
         return "inspected" if self.inspect else "held"
 
 

@@ -1,11 +1,19 @@
 """An allow rule of the account matches: the only guard that permits, on the claims that the limits ask for."""
 
+from rules.bodies import INSPECTED
 from rules.call import Call, Facts
 from rules.codes import Code
 from rules.decision import Reason
 from rules.guards.verdict import Denies, Guard, Permits, Verdict
 from rules.limits.claims import claims_of, counts_price
+from rules.policy.compile import Account
 from rules.policy.templates import normal_segments
+
+
+def _inspected(account: Account, connection: str, method: str, segments: tuple[str, ...]) -> bool:
+    """Any matching rule that reads the body reads it, also one that is not named: a more specific rule, or eight of
+    them, must be no way around it."""
+    return bool(account.inspecting.matching(connection, method, segments, at_most=1))
 
 
 def _check(call: Call, facts: Facts) -> Verdict:
@@ -24,7 +32,7 @@ def _check(call: Call, facts: Facts) -> Verdict:
         rules=tuple(rule.id for rule in matching),
         route=matching[0].template.text,
         claims=claims_of(account, connection, policy.timezone, facts.now),
-        body=matching[0].body,
+        body=INSPECTED if _inspected(account, connection.name, call.method, segments) else matching[0].body,
     )
 
 

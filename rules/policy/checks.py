@@ -207,6 +207,16 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
                 f"narrow {over.id}, or remove {rule.id}",
                 fatal=False,
             )
+    inspecting = Matcher(tuple(rule for rule in allow if rule.body.inspect))
+    for rule in allow:
+        reads = None if rule.body.stream_bytes is None else inspecting.covering(rule)
+        if reads is not None:
+            yield Finding(
+                (*at, "rules", rule.position),
+                f"{rule.id} can never stream a body: {reads.id} inspects all of them",
+                f"narrow {reads.id}, or remove body from {rule.id}",
+                fatal=False,
+            )
 
 
 def compiled_rules(rules: Iterable[RuleDocument], *, allow: bool) -> tuple[Rule, ...]:

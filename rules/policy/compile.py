@@ -114,6 +114,8 @@ class Account:
     max_ttl_seconds: int
     default_ttl_seconds: int
     allow: Matcher
+    inspecting: Matcher
+    """Those of the allow rules that read the body."""
     deny: Matcher
     limits: Limits
 
@@ -257,6 +259,7 @@ def _connection(
 
 
 def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Account:
+    allow = compiled_rules(document.rules, allow=True)
     return Account(
         tenant=tenant.tenant,
         name=name,
@@ -264,7 +267,8 @@ def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Ac
         stage=document.stage,
         max_ttl_seconds=tenant.credentials.max_ttl,
         default_ttl_seconds=tenant.credentials.ttl,
-        allow=Matcher(compiled_rules(document.rules, allow=True)),
+        allow=Matcher(allow),
+        inspecting=Matcher(tuple(rule for rule in allow if rule.body.inspect)),
         deny=Matcher(compiled_rules(document.rules, allow=False)),
         limits=_limits(tenant.tenant, name, document.limits),
     )
