@@ -4,7 +4,8 @@
     call.denied (attempt k)                        terminal; attempts 1..k-1 have ended
     call.intent (attempt k) -> call.outcome        exactly one outcome an intent; attempts 1..k-1 have ended
 
-An `indeterminate` outcome costs what its intent said at most: never success, never free.
+An `indeterminate` outcome costs what its intent said at most: never success, never free. An intent with `streamed` says
+nothing of its body; a confirmed outcome then does, and no other outcome may.
 
 Memory is bounded: open intents, and at least the last 32,768 (at most 65,536) ended calls. An attempt beyond the first
 must come within that window. A call's first record is counted by the verifier over the whole log, so an identifier
@@ -36,6 +37,8 @@ class OpenIntent:
     call: str
     attempt: int
     cost: Mapping[str, Any] | None
+    streamed: bool = False
+    """True where the intent commits to the head alone, and the outcome to the body."""
 
 
 class CallBook:
@@ -61,7 +64,10 @@ class CallBook:
             call = self._next_attempt(content)
             cost = content["cost"]
             kept = None if cost is None else dict(cost)  # the caller's own object may change
-            self.open[seq] = OpenIntent(seq, tenant, call, content["attempt"], kept)
+            streamed = content["req"].get("streamed") is True
+            if content["req"]["len"] is None and not streamed:
+                raise LifecycleBroken("only the length of a streamed body may be unknown")
+            self.open[seq] = OpenIntent(seq, tenant, call, content["attempt"], kept, streamed)
             self._by_call[call] = seq
         elif type_ == "call.denied":
             self._remember(self._next_attempt(content), _TERMINAL)
@@ -90,6 +96,10 @@ class CallBook:
         if intent.call != content["call"] or intent.attempt != content["attempt"] or intent.tenant != tenant:
             raise LifecycleBroken("this outcome names another call, attempt or tenant than its intent")
         result = content["result"]
+        if "upload" in content and not intent.streamed:
+            raise LifecycleBroken("only the body of an intent that says so is streamed")
+        if intent.streamed and result["status"] == "confirmed" and "upload" not in content:
+            raise LifecycleBroken("a confirmed outcome of a streamed body says what was sent")
         if result["status"] == "indeterminate":
             cost = content["cost"]
             before = intent.cost

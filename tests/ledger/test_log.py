@@ -38,6 +38,29 @@ async def test_many_submissions_of_a_loop_share_groups(world, records):
         assert all(receipt_holds(r.proof(), ledger._sequencer.signer.verifier) for r in receipts)
 
 
+STREAMED = {"commit": "hmac-sha256:" + "cd" * 32, "len": None, "media": None, "streamed": True}
+UPLOAD = {"commit": "hmac-sha256:" + "ab" * 32, "len": 7, "complete": True}
+
+
+def test_a_streamed_body_is_said_by_its_confirmed_outcome_and_by_no_other(world, records, tmp_path):
+    """Writer and verifier agree: what the intent leaves open the outcome closes."""
+    with world() as ledger:
+        ledger.submit(*records.activate()).result(10)
+        with pytest.raises(RecordRefused, match="only the length of a streamed body"):
+            ledger.submit(*records.intent("c_0", req={**STREAMED, "streamed": False})).result(10)
+        streamed = ledger.submit(*records.intent("c_1", req=STREAMED)).result(10).seq
+        held = ledger.submit(*records.intent("c_2")).result(10).seq
+        with pytest.raises(RecordRefused, match="says what was sent"):
+            ledger.submit(*records.outcome("c_1", streamed)).result(10)
+        with pytest.raises(RecordRefused, match="only the body of an intent that says so"):
+            ledger.submit(*records.outcome("c_2", held, upload=UPLOAD)).result(10)
+        ledger.submit(*records.outcome("c_1", streamed, upload=UPLOAD)).result(10)
+        ledger.submit(*records.outcome("c_2", held)).result(10)
+        lost = ledger.submit(*records.intent("c_3", req=STREAMED)).result(10).seq
+        ledger.submit(*records.outcome("c_3", lost, status="indeterminate")).result(10)  # as recovery closes it
+    assert sum(record.type == "call.outcome" for record in read_records(tmp_path / "ledger")) == 3
+
+
 def test_what_breaks_the_format_is_refused_and_leaves_no_trace(world, records, tmp_path):
     """A refused record takes no seq; the ones beside it are written."""
     with world() as ledger:
