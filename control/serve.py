@@ -41,7 +41,7 @@ from control.state import State, StateInvalid, StateLocked, StateUnavailable
 from control.threads import ControlThread
 from credentials.actor import Actor
 from proxy.config import GateConfig
-from proxy.engine.certificates import Authority, AuthorityInvalid
+from proxy.engine.authority import Authority, AuthorityInvalid
 from proxy.gate import DrainReport, Gate, GatePorts
 
 logger = logging.getLogger("exeat.up")

@@ -20,7 +20,8 @@ from proxy.egress.pool import Pool
 from proxy.egress.resolver import Resolver
 from proxy.egress.route import PoolLimits
 from proxy.endings import Endings
-from proxy.engine.certificates import Authority, Certificates
+from proxy.engine.authority import Authority
+from proxy.engine.certificates import Certificates
 from proxy.engine.connection import AgentConnection
 from proxy.fulfil import Fulfilment
 from proxy.live import CutReport, InFlight, LiveCalls, Stop

@@ -82,11 +82,14 @@ class _ClientTls(tls.ClientTLSLayer):
 
 
 class AgentTls:
-    """TLS with one agent, as `host`. Feed it what the socket receives; it writes what the socket shall send."""
+    """TLS with one agent, as `host`. Feed it what the socket receives; it writes what the socket shall send.
+
+    `host` None takes any server name and none: what the certificate is for is then the caller's business.
+    """
 
     def __init__(
         self,
-        host: str,
+        host: str | None,
         context_for: Callable[[str], SSL.Context],
         *,
         send: Callable[[bytes], None],
@@ -166,7 +169,7 @@ class AgentTls:
                     self._check_server_name(command.data.client_hello.sni)
                     pending.append(events.HookCompleted(command))
                 elif isinstance(command, tls.TlsStartClientHook):
-                    connection = SSL.Connection(self._context_for(self._host))
+                    connection = SSL.Connection(self._context_for(self._host or ""))
                     connection.set_accept_state()
                     command.data.ssl_conn = connection
                     pending.append(events.HookCompleted(command))
@@ -200,6 +203,8 @@ class AgentTls:
 
         An IP literal is never sent as server name, so none is right for one.
         """
+        if self._host is None:
+            return
         literal = ":" in self._host or self._host.replace(".", "").isdigit()
         if literal and server_name is None:
             return

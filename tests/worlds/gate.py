@@ -17,7 +17,7 @@ from credentials.signing import SigningKey
 from credentials.tokens import TokenIssuer, TokenVerifier
 from ledger import Ledger, MemoryLockStore, Record, read_records
 from proxy.config import GateConfig
-from proxy.engine.certificates import Authority
+from proxy.engine.authority import Authority
 from proxy.gate import Gate, GatePorts
 from rules.policy.compile import PolicySet, compile_policy
 from rules.policy.load import load_policy
