@@ -36,6 +36,8 @@ class GateConfig:
     """What the gate is started with."""
 
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 8080),)
+    listen_tls: tuple[tuple[str, int], ...] = ()
+    """Where agents connect through TLS."""
     http: HttpLimits = field(default_factory=HttpLimits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_held_body_bytes: int = 1024 * 1024
@@ -47,6 +49,9 @@ class GateConfig:
     max_unknown_hosts: int = 64
     """First-seen hosts outside the policy that one account may have certificates minted for, an hour."""
     names: tuple[str, ...] = ()
-    """DNS names by which agents reach this gate; a base-URL request may name one as its Host."""
+    """DNS names and addresses by which agents reach this gate: in its own certificate on TLS listeners, and what a
+    base-URL request may name as its Host."""
+    max_handshakes: int = 256
+    """On TLS listeners, in progress at once; the oldest gives way. A thousand a second of 10 ms each are ten."""
     unsafe: tuple[str, ...] = ()
     """Names of the unsafe switches in force; shown in health and in every record."""

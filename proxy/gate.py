@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from OpenSSL import SSL
+
 from credentials.principal import Principal
 from credentials.revocation import Target
 from proxy.attempt import Books
@@ -23,6 +25,7 @@ from proxy.endings import Endings
 from proxy.engine.authority import Authority
 from proxy.engine.certificates import Certificates
 from proxy.engine.connection import AgentConnection
+from proxy.engine.outer import Handshakes, OuterTls
 from proxy.fulfil import Fulfilment
 from proxy.live import CutReport, InFlight, LiveCalls, Stop
 from proxy.metrics import Metrics
@@ -32,6 +35,7 @@ from proxy.rejections import Rejections
 from proxy.session import Doorman, Session
 from proxy.world import World
 from rules.claims import Reservations
+from rules.codes import Code
 
 logger = logging.getLogger("exeat.gate")
 
@@ -56,6 +60,8 @@ class GatePorts:
     """What else this installation listens on (health, operators); never dialled for an agent."""
     environment: Content
     """The records' `env`: version, configuration digest, worker, unsafe switches."""
+    own_certificate: Callable[[], SSL.Context] | None = None
+    """The TLS listeners' context for the next handshake; None: with a certificate of `authority`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,16 @@ class Gate:
         self._chores: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self.addresses: tuple[tuple[str, int], ...] = ()
-        """Where agents connect; known once started."""
+        """Where agents connect, the TLS listeners behind the plain ones; known once started."""
+        self.tls_addresses: tuple[tuple[str, int], ...] = ()
+        """Those of them that speak TLS."""
+        self._handshakes = Handshakes(
+            ports.own_certificate or self._issued_context,
+            seconds=config.timeouts.handshake,
+            # Each has a file open beside those of the connections that are counted.
+            at_most=min(config.max_handshakes, max(4, config.max_connections // 4)),
+        )
+        self._reports: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
         """Agents are served when this returns. Raises `OSError` when an address cannot be bound."""
@@ -96,11 +111,12 @@ class Gate:
         for host, port in self._config.listen:
             server = await loop.create_server(self._new_connection, host, port, backlog=_BACKLOG, start_serving=False)
             self._servers.append(server)
-        self.addresses = tuple(
-            (str(sock.getsockname()[0]), int(sock.getsockname()[1]))
-            for server in self._servers
-            for sock in server.sockets
-        )
+        plain = len(self._servers)
+        for host, port in self._config.listen_tls:
+            server = await loop.create_server(self._new_tls, host, port, backlog=_BACKLOG, start_serving=False)
+            self._servers.append(server)
+        self.tls_addresses = _bound(self._servers[plain:])
+        self.addresses = _bound(self._servers[:plain]) + self.tls_addresses
         self._assemble()
         for server in self._servers:
             await server.start_serving()
@@ -148,6 +164,20 @@ class Gate:
 
     def _new_connection(self) -> AgentConnection:
         return AgentConnection(self._certificates.context, self._accept)
+
+    def _new_tls(self) -> OuterTls:
+        return OuterTls(self._handshakes, self._new_connection, self._handshake_failed)
+
+    def _issued_context(self) -> SSL.Context:
+        """The gate's own certificate: for its names, and the addresses it listens on."""
+        return self._certificates.own_context(own_names(self._config.names, self.tls_addresses))
+
+    def _handshake_failed(self, peer: str, detail: str) -> None:
+        """It is on record, as every refusal is; beyond a rate as a count."""
+        rejecting = self._doorman.endings.reject(None, Code.PROTOCOL_REFUSED, detail, peer)
+        task = asyncio.get_running_loop().create_task(rejecting)
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
 
     def _accept(self, wire: AgentConnection) -> None:
         if len(self._sessions) >= self._config.max_connections or self._pipeline.draining:
@@ -197,6 +227,10 @@ class Gate:
         """
         return self._on_loop(lambda: self._live.cut(_matcher(target), Stop.REVOKED))
 
+    def sign_with(self, authority: Authority) -> None:
+        """Certificates are another authority's from now on. Call from any other thread. Raises `CutUnconfirmed`."""
+        self._on_loop(lambda: self._certificates.sign_with(authority))
+
     def in_flight(self) -> tuple[InFlight, ...]:
         """The calls in flight. Call from any other thread."""
         return self._on_loop(self._live.describe)
@@ -227,6 +261,7 @@ class Gate:
         self._pipeline.draining = True
         for server in self._servers:
             server.close()
+        self._handshakes.abort()
         waiting = len(self._live)
         for session, wire in tuple(self._sessions.values()):
             if session.idle:
@@ -250,9 +285,22 @@ class Gate:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
+        await asyncio.gather(*self._reports, return_exceptions=True)
         await self._rejections.flush()
         self._pool.close()
         return DrainReport(finished=max(0, waiting - report.cut), cut=report.cut)
+
+
+def own_names(names: tuple[str, ...], addresses: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """What a certificate of a gate with these names and TLS listeners is for: a wildcard is loopback, by itself."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+    return tuple(dict.fromkeys((*names, *(loopback.get(host, host) for host, _ in addresses))))
+
+
+def _bound(servers: list[asyncio.Server]) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (str(sock.getsockname()[0]), int(sock.getsockname()[1])) for server in servers for sock in server.sockets
+    )
 
 
 def _matcher(target: Target | None) -> Callable[[Principal], bool]:

@@ -178,6 +178,10 @@ class Session:
             raise WireClosed
 
     def _check_stranger(self, principal: Principal, host: str, port: int) -> None:
+        if not self._doorman.strangers.may_vouch(host):
+            raise RequestRefused(
+                Code.DESTINATION_UNKNOWN, "this gate's authority is constrained to other hosts; no certificate is made"
+            )
         policy = self._doorman.world.policy
         tenant = None if policy is None else policy.tenants.get(principal.tenant)
         if tenant is not None and tenant.connection_for("https", host, port) is not None:

@@ -21,6 +21,10 @@ class Strangers:
         self._per_hour = per_hour
         self._minted: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
+    def may_vouch(self, host: str) -> bool:
+        """False where no certificate can be made: agents would refuse it."""
+        return self._certificates.may_vouch(host)
+
     def admit(self, tenant: str, name: str, host: str) -> bool:
         """True if a certificate for `host` may be used; counts the ones that have to be minted first."""
         if self._certificates.knows(tenant, host):

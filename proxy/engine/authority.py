@@ -161,7 +161,9 @@ class Authority:
             builder = builder.add_extension(permitted.extension(), critical=True)
         certificate = builder.sign(key, hashes.SHA256())
         if len(certificate.public_bytes(serialization.Encoding.DER)) > MAX_CERTIFICATE_BYTES:
-            raise TooManyNames("the names do not fit into one certificate; name domains that cover them: --permit DOMAIN")
+            raise TooManyNames(
+                "the names do not fit into one certificate; name domains that cover them: --permit DOMAIN"
+            )
         return cls(certificate, key)
 
     def save_new(self, path: Path) -> None:

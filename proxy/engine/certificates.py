@@ -68,7 +68,7 @@ class Certificates:
         leaf = self._mint(names, now)
         context = server_context(leaf, self._leaf_key, (self._authority.certificate,))
         ends = leaf.not_valid_after_utc
-        # A leaf that ends with its authority, within the day, is used for half of what is left, and not minted each time.
+        # A leaf that ends with its authority, within the day, is used for half of what is left: not minted each time.
         self._contexts[key] = (max(ends - _RENEW_BEFORE, now + (ends - now) / 2), context)
         self._contexts.move_to_end(key)
         while len(self._contexts) > self._capacity:

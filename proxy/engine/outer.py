@@ -1,6 +1,6 @@
 """TLS on a listener that agents reach from other machines: everything an agent sends is inside it, CONNECT too.
 
-    TCP --(TLS as this gate's own name)--> OuterTls --> AgentConnection --(CONNECT, TLS as the service's name)--> session
+    TCP --(TLS as this gate)--> OuterTls --> AgentConnection --(CONNECT, TLS as the service)--> session
 
 To the connection behind it, `OuterTls` is a transport like a plain socket's: it pauses and resumes, closes with a
 close_notify and cuts without one. A connection is handed on when its handshake is done. Until then it counts as one of

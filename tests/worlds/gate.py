@@ -173,12 +173,16 @@ class Agent:
 
     async def connect(self) -> Answer:
         """Sends the CONNECT and reads its answer."""
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._world.port)
+        await self.reach()
         lines = [f"CONNECT {self.host}:{self.port} HTTP/1.1", f"Host: {self.host}:{self.port}"]
         if self._token is not None:
             lines.append(f"Proxy-Authorization: Basic {self.authorization()}")
         self.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
         return await self.read_answer("CONNECT")
+
+    async def reach(self) -> None:
+        """There is a connection to the gate."""
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._world.port)
 
     async def start_tls(self, server_name: str | None = None) -> None:
         await self.writer.start_tls(self._world.client_context(), server_hostname=server_name or self.host)
