@@ -76,6 +76,7 @@ MATRIX: tuple[Variable, ...] = (
     Variable("CURL_CA_BUNDLE", Value.COMBINED, "curl, requests"),
     Variable("AWS_CA_BUNDLE", Value.COMBINED, "boto3, aws"),
     Variable("GIT_SSL_CAINFO", Value.COMBINED, "git"),
+    Variable("GIT_PROXY_SSL_CAINFO", Value.COMBINED, "git, towards a TLS listener"),
     Variable("npm_config_cafile", Value.COMBINED, "npm, pnpm"),
     Variable("HTTPLIB2_CA_CERTS", Value.COMBINED, "httplib2: older Google clients (PySocks must be installed)"),
     Variable("PIP_CERT", Value.COMBINED, "pip"),
@@ -133,10 +134,11 @@ def private_trust_files(authority_pem: str) -> Iterator[TrustFiles]:
         yield write_trust_files(Path(directory), authority_pem)
 
 
-def proxy_url(host: str, port: int, account: str, password: str) -> str:
+def proxy_url(host: str, port: int, account: str, password: str, *, tls: bool = False) -> str:
     """The proxy's URL as clients read it: user and password percent-encoded (RFC 3986 section 3.2.1)."""
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{quote(account, safe='')}:{quote(password, safe='')}@{shown}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{quote(account, safe='')}:{quote(password, safe='')}@{shown}:{port}"
 
 
 def variables(proxy: str, trust: TrustFiles) -> dict[str, str]:

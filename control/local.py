@@ -13,6 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from control import authority_life
+from control.authorities import Authorities
+from control.authority_views import AuthoritiesShown, RotationAsked
 from control.operations import (
     Access,
     Act,
@@ -88,6 +91,7 @@ class Local:
             accounts=sum(len(tenant.accounts) for tenant in tenants),
             connections=sum(len(tenant.connections) for tenant in tenants),
             secrets_missing=state.missing_secrets(),
+            warnings=() if node is None else node.warnings(),
             faults=state.faults,
             epoch=state.revocations.epoch,
             revocations=tuple(
@@ -97,7 +101,7 @@ class Local:
             ledger=LedgerStatus(head.log, head.size, head.lag_records, head.lag_seconds, head.halted),
             running=node is not None,
             pid=None if node is None else node.pid,
-            listening=() if node is None else tuple(_shown(*address) for address in node.addresses),
+            listening=() if node is None else node.listening,
             health=None if node is None else node.health,
             draining=node is not None and node.draining,
             unsafe=() if node is None else node.unsafe,
@@ -106,12 +110,7 @@ class Local:
 
     def access(self) -> Access:
         """See `Operations.access`."""
-        if self._node is None or not self._node.addresses:
-            return Access(None, None, "")
-        host, port = self._node.addresses[0]
-        # A wildcard is no destination; whoever asks here is on this machine.
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-        return Access(reachable, port, self._node.authority_pem)
+        return Access(None, None, "") if self._node is None else self._node.access()
 
     # Policies and secrets
 
@@ -136,9 +135,18 @@ class Local:
             tenants=tuple(tenant.tenant for tenant in tenants),
             accounts=sum(len(tenant.accounts) for tenant in tenants),
             connections=sum(len(tenant.connections) for tenant in tenants),
-            warnings=tuple(str(warning) for warning in done.warnings),
+            warnings=(*(str(warning) for warning in done.warnings), *self._beyond_authority()),
             secrets_missing=self._state.missing_secrets(),
             seq=done.seq,
+        )
+
+    def _beyond_authority(self) -> tuple[str, ...]:
+        if self._node is None:
+            return ()
+        hosts = authority_life.policy_hosts(self._state.policy)
+        return tuple(
+            f"{host} is outside the authority's name constraints: calls to it are refused (exeat ca rotate --constrain)"
+            for host in authority_life.outside(self._node.authorities.active.permitted, hosts)
         )
 
     def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:
@@ -258,7 +266,23 @@ class Local:
         with _explained():
             return Recorded(self._state.record_act(self._actor, act, detail, tenant).seq)
 
+    def authorities(self) -> AuthoritiesShown:
+        """See `Operations.authorities`."""
+        return authority_life.show(self._authorities(), self._state.policy)
+
+    def rotate_authority(self, asked: RotationAsked) -> AuthoritiesShown:
+        """See `Operations.rotate_authority`."""
+        with _explained():
+            return authority_life.take(asked, self._state, self._actor, self._node)
+
     # Helpers
+
+    def _authorities(self) -> Authorities:
+        if self._node is not None:
+            return self._node.authorities
+        if not Authorities.exist(self._state.keys):
+            raise Refused("there is no authority yet", "exeat up makes one; or: exeat ca create")
+        return Authorities.open(self._state.keys)
 
     def _wait_until_in_force(self, target: Target, before: int, order: "Future[RevocationDone]") -> None:
         """The order, whose epoch will be greater than `before`, refuses what comes; or it has failed."""
@@ -368,7 +392,3 @@ def _concerns(target: Target, call: InFlightCall, runs: set[str]) -> bool:
     if target.kind is TargetKind.ACCOUNT:
         return target.name == call.account
     return target.kind is TargetKind.TENANT or call.run in runs
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,13 +1,20 @@
 """The running process as its operators see it: the gate, where it listens, and whether it is on its way out."""
 
+import logging
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from control.operations import InFlightCall
+from control.authorities import Authorities
+from control.authority_life import WARNING
+from control.operations import Access, InFlightCall
 from credentials.revocation import Target
-from proxy.gate import CutUnconfirmed, Gate
+from proxy.engine.authority import Authority
+from proxy.engine.operator_certificate import OperatorCertificate
+from proxy.gate import CutUnconfirmed, Gate, own_names
 from proxy.live import InFlight
+
+logger = logging.getLogger("exeat.authority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +32,12 @@ class Node:
 
     gate: Gate
     unsafe: tuple[str, ...]
-    authority_pem: str
-    """The certificate that agents have to trust."""
+    authorities: Authorities
+    """Whom agents have to trust."""
+    names: tuple[str, ...] = ()
+    """Under which agents on other machines reach the TLS listeners."""
+    certificate: OperatorCertificate | None = None
+    """The operator's own for the TLS listeners; None: one of our authority."""
     health: str | None = None
     draining: bool = False
     pid: int = field(default_factory=os.getpid)
@@ -36,6 +47,58 @@ class Node:
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Where agents connect."""
         return self.gate.addresses
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """What our authority must be able to vouch for besides services: its own TLS listeners."""
+        if not self.gate.tls_addresses or self.certificate is not None:
+            return ()
+        return own_names(self.names, self.gate.tls_addresses)
+
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """The doors for people: `ADDRESS:PORT`, with `https://` in front of those that speak TLS."""
+        tls = self.gate.tls_addresses
+        plain = self.addresses[: len(self.addresses) - len(tls)]
+        return (*(_shown(*at) for at in plain), *(f"https://{_shown(*at)}" for at in tls))
+
+    def access(self) -> Access:
+        """Where the door is for whoever asks on this machine, and whom to trust there."""
+        bundle = self.authorities.bundle_pem
+        if not self.addresses:
+            return Access(None, None, bundle)
+        host, port = self.addresses[0]
+        # A wildcard is no destination.
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        tls = self.gate.tls_addresses
+        if not tls:
+            return Access(reachable, port, bundle)
+        name = self.names[0] if self.names else None
+        remote = None if name is None else _shown(name, tls[0][1])
+        if self.addresses[0] not in tls:
+            return Access(reachable, port, bundle, remote=remote)
+        pem = bundle if self.certificate is None else self.certificate.loaded.pem
+        # Our own certificate is for the address too, which needs no name to be resolved.
+        verified = reachable if self.certificate is None else name
+        return Access(reachable, port, bundle, verified, pem, remote)
+
+    def sign_with(self, authority: Authority) -> None:
+        """Certificates are the authority's from now on, or as soon as the proxy's loop gets to it."""
+        try:
+            self.gate.sign_with(authority)
+        except CutUnconfirmed:
+            logger.warning("the proxy is busy and signs with the new authority as soon as it gets to it")
+
+    def warnings(self) -> tuple[str, ...]:
+        """What works now and will not for ever."""
+        now = datetime.now(UTC)
+        found = []
+        left = self.authorities.active.expires_at - now
+        if left < WARNING:
+            found.append(f"the authority expires in {left.days} days; exeat ca show says what to do")
+        if self.certificate is not None and (own := self.certificate.loaded.expires_at - now) < WARNING / 3:
+            found.append(f"the listeners' certificate expires in {own.days} days; put the renewed one into its files")
+        return tuple(found)
 
     def cut(self, target: Target) -> Cut:
         """Every live call of the target has been stopped, or it is known that nobody knows yet."""
@@ -67,3 +130,7 @@ def in_flight_call(call: InFlight) -> InFlightCall:
         amount_micros=call.amount_micros,
         currency=call.currency,
     )
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from control.authority_views import AuthoritiesShown, RotationAsked
 from credentials.revocation import Target
 from credentials.secret import Secret
 
@@ -253,6 +254,13 @@ class Access:
     """The door; None when no process listens."""
     port: int | None
     authority_pem: str
+    """Everything to be trusted, several certificates while one authority follows another."""
+    server_name: str | None = None
+    """The door speaks TLS, and its certificate is for this name; None: it is plain, on loopback."""
+    door_pem: str = ""
+    """Certificates to verify a TLS door against."""
+    remote: str | None = None
+    """`NAME:PORT` of a TLS door as other machines reach it; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +275,8 @@ class Status:
     accounts: int
     connections: int
     secrets_missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+    """What works, and will not for ever."""
     faults: tuple[str, ...]
     """What is stored and cannot be used; what needs it is denied."""
     epoch: int
@@ -341,4 +351,12 @@ class Operations(Protocol):
 
     def record_act(self, tenant: str, act: Act, detail: Mapping[str, str]) -> Recorded:
         """What an operator's command did or found is on record, with who ran it."""
+        ...
+
+    def authorities(self) -> AuthoritiesShown:
+        """What agents have to trust."""
+        ...
+
+    def rotate_authority(self, asked: RotationAsked) -> AuthoritiesShown:
+        """One step in the authorities' life is on record, done and in force."""
         ...

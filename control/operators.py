@@ -65,6 +65,8 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
         routes=[
             get("/status", lambda on: on.status()),
             get("/access", lambda on: on.access()),
+            get("/authorities", lambda on: on.authorities()),
+            post("/authorities", requests.RotationWanted, lambda on, r: on.rotate_authority(r.asked())),
             post("/policy", requests.PolicyRequest, lambda on, r: on.apply_policy(r.text(), r.declared())),
             get("/secrets", lambda on: on.list_secrets()),
             post("/secrets", requests.SecretRequest, lambda on, r: on.set_secret(r.tenant, r.name, r.secret())),

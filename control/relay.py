@@ -15,9 +15,12 @@ The credential is never in the agent's environment, in an argument list, or in a
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import socket
+import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 from control.relay_head import (
@@ -31,6 +34,8 @@ from control.relay_head import (
 )
 from control.relay_password import PasswordMissing, PasswordWrong, without_password
 from credentials.secret import Secret
+
+logger = logging.getLogger("exeat.relay")
 
 HEAD_TIMEOUT_SECONDS = 30.0
 """As long as the door waits for a head."""
@@ -62,6 +67,9 @@ class DoorAccess:
     port: int
     account: str
     token: Secret
+    tls: ssl.SSLContext | None = None
+    """Set where the door speaks TLS: verifies it, for `server_name`."""
+    server_name: str | None = None
 
 
 @dataclass(slots=True)
@@ -75,6 +83,8 @@ class Relay:
     """0: any free one."""
     password: Secret = field(default_factory=lambda: Secret(secrets.token_urlsafe(32)))
     counts: RelayCounts = field(default_factory=RelayCounts)
+    trust_folder: Path | None = None
+    """Where this run's certificates were written; written anew when there are others to trust."""
     _server: asyncio.Server | None = None
     _open: set["_AgentSide"] = field(default_factory=set)
     _left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -129,9 +139,11 @@ class _Side(asyncio.Protocol):
     transport: asyncio.Transport | None = None
     other: "_Side | None" = None
     ended = False
+    _through_tls = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self._through_tls = transport.get_extra_info("sslcontext") is not None
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -152,6 +164,10 @@ class _Side(asyncio.Protocol):
         if other is None or other.transport is None or other.transport.is_closing():
             return False
         if other.ended:
+            other.transport.close()
+            return False
+        if self._through_tls or not other.transport.can_write_eof():
+            # TLS has no half-closed state here, and the door takes one for an agent that is gone.
             other.transport.close()
             return False
         other.transport.write_eof()
@@ -257,7 +273,14 @@ class _AgentSide(_Side):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                _, door = await loop.create_connection(_Side, access.host, access.port)
+                _, door = await loop.create_connection(
+                    _Side, access.host, access.port, ssl=access.tls, server_hostname=access.server_name
+                )
+        except ssl.SSLError as error:
+            self._relay.counts.door_unreachable += 1
+            logger.error("the door's TLS is refused: %s", error)
+            self._refuse(503, "the door cannot be verified: its certificate is not the one expected")
+            return
         except (OSError, TimeoutError):
             self._relay.counts.door_unreachable += 1
             self._refuse(503, "the door cannot be reached: Exeat is not running or restarting", code="draining")

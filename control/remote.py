@@ -11,6 +11,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from control.authority_views import AuthoritiesShown, RotationAsked
 from control.codec import CodecError, from_json, to_json
 from control.operations import (
     Access,
@@ -143,6 +144,14 @@ class Remote:
         """See `Operations.record_act`."""
         body = {"tenant": tenant, "act": act, "detail": dict(detail)}
         return from_json(Recorded, self._ask("POST", "/acts", body))
+
+    def authorities(self) -> AuthoritiesShown:
+        """See `Operations.authorities`."""
+        return from_json(AuthoritiesShown, self._ask("GET", "/authorities"))
+
+    def rotate_authority(self, asked: RotationAsked) -> AuthoritiesShown:
+        """See `Operations.rotate_authority`."""
+        return from_json(AuthoritiesShown, self._ask("POST", "/authorities", to_json(asked)))
 
     def _ask_list(self, method: str, path: str) -> list[object]:
         answer = self._ask(method, path)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from control.authority_views import RotationAsked, Step
 from control.operations import Act, PolicyText, Provenance, TokenRequest, WrongUse
 from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret, SecretRefused
@@ -149,3 +150,17 @@ class OrderGiven(TargetNamed):
     """`POST /revocations` and `POST /restorations`."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class RotationWanted(_Strict):
+    """`POST /authorities`."""
+
+    step: Annotated[str, StringConstraints(pattern=rf"^(?:{'|'.join(Step)})$")]
+    constrain: bool
+    permit: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=255)]], Field(max_length=500)]
+    overlap_seconds: Annotated[int, Field(ge=0, le=366 * 86_400)]
+    now: bool
+
+    def asked(self) -> RotationAsked:
+        """As the operations take it."""
+        return RotationAsked(Step(self.step), self.constrain, tuple(self.permit), self.overlap_seconds, self.now)

@@ -22,6 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from control import peers
+from control.authorities import Authorities
+from control.doors import Doors, TlsWanted
 from control.health import Readiness, health_app
 from control.listeners import ControlListeners, listen_tcp
 from control.local import Local
@@ -32,6 +34,7 @@ from control.startup import (
     Address,
     StartRefused,
     agents_at_once,
+    hide_memory,
     raise_file_limit,
     refuse_foreign_packages,
     refuse_key_logs,
@@ -39,9 +42,9 @@ from control.startup import (
 )
 from control.state import State, StateInvalid, StateLocked, StateUnavailable
 from control.threads import ControlThread
-from credentials.actor import Actor
+from credentials.actor import SYSTEM, Actor
 from proxy.config import GateConfig
-from proxy.engine.authority import Authority, AuthorityInvalid
+from proxy.engine.authority import AuthorityInvalid
 from proxy.gate import DrainReport, Gate, GatePorts
 
 logger = logging.getLogger("exeat.up")
@@ -66,6 +69,7 @@ class UpConfig:
     state: Path
     listen: tuple[Address, ...]
     health: Address | None
+    tls: TlsWanted
     unsafe_plaintext_listener: bool
     drain_seconds: float = DRAIN_SECONDS
 
@@ -88,6 +92,9 @@ def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainRe
     refuse_key_logs()
     exposed = config.listen if config.health is None else (*config.listen, config.health)
     unsafe = unsafe_listeners(exposed, allowed=config.unsafe_plaintext_listener)
+    certificate = config.tls.certificate()
+    names = config.tls.names_of(certificate)
+    hide_memory()
     max_connections = agents_at_once(raise_file_limit())
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
@@ -103,12 +110,12 @@ def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainRe
         raise StartRefused(invalid.message, invalid.fix) from invalid
     try:
         try:
-            authority = Authority.load_or_create(
-                config.state / "keys" / "ca.pem", config.state / "keys" / "ca-cert.pem"
-            )
+            authorities = Authorities.open(state.keys)
         except AuthorityInvalid as invalid:
             raise StartRefused(str(invalid), "") from invalid
-        return asyncio.run(_Service(config, state, authority, unsafe, max_connections, created, announce).run())
+        doors = Doors(authorities, names, certificate)
+        config.tls.check_authority(doors)
+        return asyncio.run(_Service(config, state, doors, unsafe, max_connections, created, announce).run())
     finally:
         state.close()
 
@@ -117,7 +124,7 @@ def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainRe
 class _Service:
     config: UpConfig
     state: State
-    authority: Authority
+    doors: Doors
     unsafe: tuple[str, ...]
     max_connections: int
     created: bool
@@ -139,12 +146,14 @@ class _Service:
         try:
             await gate.start()
         except OSError as error:
-            raise StartRefused(f"the door cannot listen: {error.strerror}", "Choose another --listen.") from error
-        node = Node(gate, self.unsafe, self.authority.pem.decode("ascii"))
+            raise StartRefused(
+                f"the door cannot listen: {error.strerror}", "Choose another --listen or --listen-tls."
+            ) from error
+        node = Node(gate, self.unsafe, self.doors.authorities, self.doors.names, self.doors.certificate)
         thread = ControlThread()
         thread.start()
         listeners = ControlListeners(thread)
-        snapshots = asyncio.create_task(self._keep_limits(gate))
+        chores = [asyncio.create_task(self._keep_limits(gate)), asyncio.create_task(self.doors.keep(self.state, node))]
         try:
             await asyncio.to_thread(self._listen, listeners, node, loop, health)
             await asyncio.to_thread(self._record_start, node)
@@ -154,7 +163,8 @@ class _Service:
             logger.info("draining: no new call is taken; a second signal cuts those in flight")
             return await self._drain(gate, hurry)
         finally:
-            snapshots.cancel()
+            for chore in chores:
+                chore.cancel()
             await asyncio.to_thread(listeners.stop)
             await asyncio.to_thread(thread.stop)
             (self.config.state / SOCKET_NAME).unlink(missing_ok=True)
@@ -175,12 +185,15 @@ class _Service:
         """Who started it, and how it listens, is on record."""
         detail = {
             "version": version("exeat"),
-            "listen": ", ".join(str(Address(host, port)) for host, port in node.addresses),
+            "listen": ", ".join(node.listening),
             "health": node.health or "none",
             "unsafe": ", ".join(self.unsafe) or "none",
         }
         try:
             self.state.record_act(peers.actor_of(os.geteuid()), "up", detail)
+            if renewed := node.authorities.renewed:
+                logger.warning("%s", renewed)
+                self.state.record_act(SYSTEM, "authority.switch", {"why": renewed})
         except StateUnavailable as unavailable:
             raise StartRefused(unavailable.message, unavailable.fix) from unavailable
 
@@ -217,6 +230,8 @@ class _Service:
     def _gate(self, own_listeners: tuple[tuple[str, int], ...]) -> Gate:
         config = GateConfig(
             listen=tuple((address.host, address.port) for address in self.config.listen),
+            listen_tls=tuple((address.host, address.port) for address in self.config.tls.listen),
+            names=self.doors.names,
             max_connections=self.max_connections,
             unsafe=self.unsafe,
         )
@@ -232,9 +247,10 @@ class _Service:
             world=state,
             ledger=state.ledger,
             reservations=state.reservations,
-            authority=self.authority,
+            authority=self.doors.authorities.active,
             own_listeners=own_listeners,
             environment=environment,
+            own_certificate=None if self.doors.certificate is None else self.doors.certificate.context,
         )
         return Gate(ports, config)
 
@@ -281,6 +297,7 @@ class _Service:
             "ledger_halted": int(head.halted is not None),
             "revocation_epoch": self.state.revocations.epoch,
             "threads": threading.active_count(),
+            **self.doors.gauges(),
         }
         lines = (f"# TYPE exeat_{name} gauge\nexeat_{name} {value:g}\n" for name, value in own.items())
         return node.gate.metrics.render() + "".join(lines)
@@ -289,7 +306,7 @@ class _Service:
         return Announcement(
             state=self.config.state,
             created=self.created,
-            listening=tuple(str(Address(host, port)) for host, port in node.addresses),
+            listening=node.listening,
             health=node.health,
             policy=None if self.state.policy is None else self.state.policy.digest,
             unsafe=self.unsafe,

@@ -1,5 +1,6 @@
 """What is looked at before anything listens: our own packages, the addresses, the environment."""
 
+import ctypes
 import importlib.util
 import os
 import resource
@@ -12,6 +13,8 @@ OUR_PACKAGES = ("control", "proxy", "rules", "credentials", "ledger")
 KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 """Variables that make TLS libraries write every session's keys to a file."""
 
+_PR_SET_DUMPABLE = 4
+"""linux/prctl.h"""
 MIN_FILES = 256
 MAX_AGENTS = 10_000
 """Agents' connections at once, where the machine lets us have as many files."""
@@ -110,9 +113,23 @@ def unsafe_listeners(addresses: tuple[Address, ...], *, allowed: bool) -> tuple[
     if not allowed:
         raise StartRefused(
             f"{exposed[0]} can be reached from other machines, and agents would send their credentials in plain text",
-            "Listen on 127.0.0.1, or say --unsafe-plaintext-listener where the network is yours alone (a container).",
+            "Say --listen-tls instead of --listen, with --name NAME; or listen on 127.0.0.1; or say "
+            "--unsafe-plaintext-listener where the network is yours alone (and for --health, which carries no secret).",
         )
     return ("unsafe_plaintext_listener",)
+
+
+def hide_memory() -> None:
+    """No other process of this user can read this one's memory, and no crash writes it to disk. Children are as others.
+
+    prctl(2): a process that is not dumpable cannot be traced (ptrace(2)) and /proc/PID/mem and environ belong to root.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise StartRefused(
+            f"this process's memory cannot be hidden: {os.strerror(ctypes.get_errno())}",
+            "The seccomp profile of a container may forbid prctl; allow PR_SET_DUMPABLE.",
+        )
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def raise_file_limit() -> int:

@@ -35,6 +35,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("token", "token", "token", "Issue, renew and inspect agents' credentials."),
     Entry("revoke", "revoke", "revoke", "Stop a credential, an account, a tenant or everything, now."),
     Entry("restore", "revoke", "restore", "Let a revoked target be issued new credentials."),
+    Entry("ca", "ca", "ca", "Show, export and replace the authority that agents trust."),
     Entry("status", "status", "status", "Say what is installed, active and in flight."),
     Entry("calls", "calls", "calls", "Follow and explain the calls in the ledger."),
     Entry("ledger", "ledger", "ledger", "Verify and read a ledger, offline."),

@@ -18,8 +18,17 @@ from control.remote import Remote
 @click.option("--tenant", metavar="T", help="Default: the only tenant of the policy.")
 @click.option("--workflow", default="default", show_default=True, metavar="W", help="What the program is doing.")
 @click.option("--ttl", type=Duration(), metavar="5m", help="How long it works. Default and maximum: the policy's.")
+@click.option("--remote", "elsewhere", is_flag=True, help="For a program on another machine, through a TLS listener.")
 @command_options
-def env(invocation: Invocation, *, account: str | None, tenant: str | None, workflow: str, ttl: int | None) -> None:
+def env(
+    invocation: Invocation,
+    *,
+    account: str | None,
+    tenant: str | None,
+    workflow: str,
+    ttl: int | None,
+    elsewhere: bool,
+) -> None:
     """Print `export` lines (or JSON) that send a program's calls through the proxy, as ACCOUNT.
 
     The output holds a live credential that is not renewed: whoever reads it is ACCOUNT until it expires. `exeat run`
@@ -31,9 +40,17 @@ def env(invocation: Invocation, *, account: str | None, tenant: str | None, work
     access = remote.access()
     if access.host is None or access.port is None:
         raise Trouble("the running process has no door for agents yet", "Try again in a moment.")
+    host, port, tls = access.server_name or access.host, access.port, access.server_name is not None
+    if elsewhere:
+        if access.remote is None:
+            raise Trouble(
+                "the running process has no TLS listener with a name", "exeat up --listen-tls ADDRESS:PORT --name NAME"
+            )
+        name, _, number = access.remote.rpartition(":")
+        host, port, tls = name.strip("[]"), int(number), True
     trust = write_trust_files(_trust_folder(invocation.state), access.authority_pem)
     issued = remote.issue_token(TokenRequest(tenant, account, workflow, None, ttl))
-    url = proxy_url(access.host, access.port, issued.account, issued.token.reveal().decode("ascii"))
+    url = proxy_url(host, port, issued.account, issued.token.reveal().decode("ascii"), tls=tls)
     settings = variables(url, trust) | {"EXEAT_RUN": issued.run}
     until = datetime.fromtimestamp(issued.expires_at, UTC).strftime("%H:%M:%S UTC")
     say(f"run {issued.run}  {issued.tenant}/{issued.account}: a live credential until {until}; do not log it")

@@ -21,7 +21,7 @@ def describe(now: Status) -> str:
     """The status for people."""
     rows: list[tuple[str, ...]] = []
     if now.running:
-        rows.append(("door", ", ".join(f"http://{address}" for address in now.listening)))
+        rows.append(("door", ", ".join(door_url(door) for door in now.listening)))
         if now.health:
             rows.append(("health", f"http://{now.health}"))
         rows.append(("process", f"{now.pid}{'  draining' if now.draining else ''}"))
@@ -40,6 +40,7 @@ def describe(now: Status) -> str:
         )
         rows.append(("policy", f"{now.policy[:19]}  {counts}"))
     rows.extend(("secret", f"missing: {name}") for name in now.secrets_missing)
+    rows.extend(("warning", warning) for warning in now.warnings)
     rows.extend(("FAULT", fault) for fault in now.faults)
     rows.append(("epoch", str(now.epoch)))
     rows.extend(
@@ -57,6 +58,11 @@ def describe(now: Status) -> str:
     if now.in_flight:
         text += "\nin flight\n" + columns([in_flight_row(call) for call in now.in_flight], indent="  ")
     return text
+
+
+def door_url(door: str) -> str:
+    """A door of `Status.listening` as an address to type."""
+    return door if door.startswith("https://") else f"http://{door}"
 
 
 def in_flight_row(call: InFlightCall) -> tuple[str, ...]:

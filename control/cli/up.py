@@ -8,13 +8,17 @@ import click
 
 from control.cli.invocation import Exit, Invocation, Trouble, command_options
 from control.cli.policy import describe
+from control.cli.status import door_url
 from control.codec import to_json
+from control.doors import TlsWanted
 from control.local import open_local
 from control.operations import PolicyRefused
 from control.policies import check_policy, provenance_of
 from control.serve import DRAIN_SECONDS, Announcement, UpConfig, serve
 from control.startup import Address, StartRefused, parse_address
 from control.state import StateUnavailable
+
+DEFAULT_LISTEN = Address("127.0.0.1", 8080)
 
 
 class AddressType(click.ParamType[Address]):
@@ -36,11 +40,31 @@ class AddressType(click.ParamType[Address]):
     "--listen",
     type=AddressType(),
     multiple=True,
-    default=("127.0.0.1:8080",),
-    show_default=True,
     metavar="ADDR:PORT",
-    help="Where agents connect; may be given several times. Port 0 takes a free one.",
+    help="Where agents on this machine connect, in plain text. Port 0 takes a free one. "
+    "Default: 127.0.0.1:8080, unless --listen-tls is given.",
 )
+@click.option(
+    "--listen-tls",
+    type=AddressType(),
+    multiple=True,
+    metavar="ADDR:PORT",
+    help="Where agents connect through TLS, from other machines too.",
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A host name or address under which agents reach --listen-tls; the certificate is for it.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Your own certificate for --listen-tls, PEM, the leaf first. Default: one of our authority.",
+)
+@click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Its key, mode 0600.")
 @click.option(
     "--health",
     type=AddressType(),
@@ -68,6 +92,10 @@ def up(
     invocation: Invocation,
     *,
     listen: tuple[Address, ...],
+    listen_tls: tuple[Address, ...],
+    names: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
     health: Address,
     policy: Path | None,
     drain: float,
@@ -76,6 +104,8 @@ def up(
     """Run the proxy and its control side in this terminal until SIGTERM or Ctrl-C.
 
     Then no new call is taken and those in flight may end; a second signal cuts them. Either way all is recorded.
+
+    Agents on other machines need --listen-tls and --name: beyond loopback nothing is taken in plain text.
 
     The state folder is made when there is none. Without a policy every call is denied.
     """
@@ -86,8 +116,9 @@ def up(
         _apply(invocation, policy)
     config = UpConfig(
         state=invocation.state,
-        listen=listen,
+        listen=listen or (() if listen_tls else (DEFAULT_LISTEN,)),
         health=health,
+        tls=TlsWanted(listen_tls, names, tls_cert, tls_key),
         unsafe_plaintext_listener=unsafe_plaintext_listener,
         drain_seconds=drain,
     )
@@ -111,7 +142,7 @@ def up(
 def welcome(now: Announcement) -> str:
     """What a person needs to know once everything listens, and without a policy the way to the first call."""
     lines = [
-        f"door    {', '.join(f'http://{address}' for address in now.listening)}",
+        f"door    {', '.join(door_url(door) for door in now.listening)}",
         f"health  http://{now.health}",
         f"state   {now.state}{' (new)' if now.created else ''}",
     ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from control.authority_views import AuthoritiesShown, AuthorityShown, RotationAsked
 from control.operations import (
     Access,
     LedgerStatus,
@@ -24,10 +25,14 @@ from credentials.secret import Secret
 
 STATUS = Status(
     version="0", instance="i", state="/s", policy=None, tenants=("acme",), accounts=1, connections=2,
-    secrets_missing=(), faults=(), epoch=3, revocations=(), ledger=LedgerStatus("log", 7, 0, 0.0, None), running=True,
-    pid=1, listening=("127.0.0.1:1",), health=None, draining=False, unsafe=(), in_flight=(),
+    secrets_missing=(), warnings=(), faults=(), epoch=3, revocations=(), ledger=LedgerStatus("log", 7, 0, 0.0, None),
+    running=True, pid=1, listening=("127.0.0.1:1",), health=None, draining=False, unsafe=(), in_flight=(),
 )  # fmt: skip
 TOKEN = TokenIssued(Secret("token-canary"), "acme", "agent", "w", "r_1", "k_1", 3, 100, 400)
+
+AUTHORITIES = AuthoritiesShown(
+    (AuthorityShown("signing", "CN=x", "ab", "cd=", "ECDSA P-256", "a", "b", 7, ("saas.test",), "PEM"),), (), "done"
+)
 
 
 @dataclass
@@ -92,3 +97,9 @@ class RecordingOperations:
 
     def restore(self, target: Target, reason: str) -> Restored:
         return self._asked(Restored(5, 10), "restore", target, reason)
+
+    def authorities(self) -> AuthoritiesShown:
+        return self._asked(AUTHORITIES, "authorities")
+
+    def rotate_authority(self, asked: RotationAsked) -> AuthoritiesShown:
+        return self._asked(AUTHORITIES, "rotate", asked)

@@ -72,9 +72,10 @@ class Product:
     def start(self) -> "Product":
         """`exeat up` runs and answers its operators; raises with its log when it ends instead."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        plain = ("--listen", self.listen) if self.listen else ()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*EXEAT, "up", "--listen", self.listen, "--health", "127.0.0.1:0", *self.options],
+                [*EXEAT, "up", *plain, "--health", "127.0.0.1:0", *self.options],
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self.env(), cwd=self.folder,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
@@ -153,7 +154,7 @@ class Product:
 
     def door(self) -> tuple[str, int]:
         """Where agents connect."""
-        host, _, port = self.status()["listening"][0].rpartition(":")
+        host, _, port = self.status()["listening"][0].removeprefix("https://").rpartition(":")
         return host, int(port)
 
     def health(self) -> str:
@@ -187,11 +188,12 @@ def running(
     tenant: str = "acme",
     options: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
+    listen: str = "127.0.0.1:0",
 ) -> Iterator[Product]:
     """A running product with a policy and secrets; stopped and checked for a clean end afterwards."""
     # Not pytest's folder: below it, with a long test name, the operators' socket's path would be too long.
     home = Path(tempfile.mkdtemp(prefix="exeat-w-")) if folder is None else folder
-    product = Product(home, options=options, environment=dict(environment or {})).start()
+    product = Product(home, listen, options, dict(environment or {})).start()
     try:
         if policy is not None:
             product.apply(policy, files).ok()
