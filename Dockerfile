@@ -1,7 +1,8 @@
 # Small, locked, not root. Build: docker build -t exeat .
 #
-# Agents reach the proxy on loopback only (a listener off loopback needs TLS), so the container shares the network
-# namespace of the agents it serves: a sidecar in one pod, or `docker run --network container:AGENT`.
+# As it stands agents reach the proxy on loopback only, so the container shares the network namespace of the agents it
+# serves: a sidecar in one pod, or `docker run --network container:AGENT`. For agents elsewhere say
+# `exeat up --state /var/lib/exeat --listen-tls 0.0.0.0:8443 --name NAME` (docs/how-to/tls-listener.md).
 # Volume /var/lib/exeat holds keys, secrets and the ledger; it must be durable storage, never tmpfs.
 
 FROM python:3.12-slim AS build

@@ -22,6 +22,7 @@ from control.environment import MATRIX, Value
 from control.operations import OperationError, Status
 from control.relay_head import encode_basic
 from control.remote import SOCKET_NAME, Remote
+from control.separation import readable_keys
 from control.startup import foreign_packages, key_log_variables
 
 FREE_BYTES = 256 * 1024 * 1024
@@ -142,10 +143,11 @@ def authority(state: Path, _: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("authority", Verdict.BAD, f"{path} cannot be read: {error}", "Restore keys/ from its backup.")
         return
     left = certificate.not_valid_after_utc - datetime.now(UTC)
-    cure = f"Stop, remove {path} and {path.with_name('ca.pem')}, start: a new one is made; restart the agents."
     if left <= timedelta(0):
+        cure = "Start exeat up: it makes a new one; then restart agents and relays."
         yield Finding("authority", Verdict.BAD, f"expired {-left.days} days ago", cure)
     elif left < AUTHORITY_WARNING:
+        cure = "exeat ca rotate; restart agents and relays; exeat ca rotate --switch"
         yield Finding("authority", Verdict.WARNING, f"expires in {left.days} days", cure)
     else:
         yield Finding("authority", Verdict.GOOD, f"valid for {left.days} days")
@@ -260,6 +262,15 @@ def reach(state: Path, _: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("separation", Verdict.GOOD, "no operators' socket can be reached from here")
 
 
+def keys(state: Path, _: Mapping[str, str]) -> Iterator[Finding]:
+    """The program in this run cannot read the keys of the gate, and so neither impersonate a service nor forge."""
+    if readable := readable_keys(state):
+        text = f"a program here can read {readable[0]}: it is the same user"
+        yield Finding("keys", Verdict.WARNING, text, "Run agents as a user of their own: exeat run --user NAME")
+    else:
+        yield Finding("keys", Verdict.GOOD, "no key file can be opened from here")
+
+
 def probe(_: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
     """A real TLS request through the relay and the gate: answered by the gate itself, which dials nobody for it."""
     url = urlsplit(environment.get("HTTPS_PROXY", ""))
@@ -303,4 +314,4 @@ def probe(_: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
 type Check = Callable[[Path, Mapping[str, str]], Iterator[Finding]]
 
 OPERATOR_CHECKS: tuple[Check, ...] = (packages, key_logs, folder, disk, clock, authority, process)
-AGENT_CHECKS: tuple[Check, ...] = (proxies, trust, key_logs, reach, probe)
+AGENT_CHECKS: tuple[Check, ...] = (proxies, trust, key_logs, reach, keys, probe)

@@ -20,6 +20,7 @@ from control.isolation.program import UNPRIVILEGED, Identity, IsolationRefused, 
 from control.kept_relay import kept_relay, run_variables
 from control.operations import Access, Act, TokenIssued, TokenRequest
 from control.remote import Remote
+from control.separation import shares_user
 
 NOT_FOUND = 127
 """As shells answer for a program that does not exist."""
@@ -45,6 +46,9 @@ SOCKET_VARIABLES = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST", 
 @click.option(
     "--isolate", is_flag=True, help="Give CMD no network but the relay, and as root another uid (default: nobody)."
 )
+@click.option(
+    "--require-separation", is_flag=True, help="Refuse to start CMD where it could read the keys of `exeat up`."
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
 @command_options
 def run(
@@ -56,6 +60,7 @@ def run(
     ttl: int | None,
     user: str | None,
     isolate: bool,
+    require_separation: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run CMD so that its calls go through the proxy, as ACCOUNT.
@@ -68,6 +73,13 @@ def run(
     Where the system does not let it, nothing is started (exit code 3).
     """
     plan = plan_of(invocation.state, user, isolate=isolate)
+    if require_separation and not isolate:
+        uid = os.geteuid() if plan.become is None else plan.become.uid
+        if shares_user(invocation.state, uid):
+            raise Trouble(
+                "the program would be the user of `exeat up`, and could read its keys and command it",
+                "Name another user: exeat run --user NAME (as root); or --isolate.",
+            )
     remote = Remote(invocation.state)
     if not remote.answers():
         raise Trouble(f"no process serves {invocation.state}", "Start it: exeat up")
