@@ -162,7 +162,7 @@ async def test_a_dead_credential_is_refused_readably_inside_a_new_tunnel(tmp_pat
     """SDKs hide a refused CONNECT and retry it; the holder of a dead credential shall read that it is dead."""
     async with town(tmp_path) as here:
         world = here.gate.world
-        token = world.token(ttl=1)
+        token = world.token(ttl=1 if how == "expired" else 60)
         if how == "expired":
             await asyncio.sleep(1.1)
         else:
