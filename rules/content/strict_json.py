@@ -1,0 +1,115 @@
+"""JSON that every parser in use reads alike (RFC 8259, and RFC 7493 where that is stricter).
+
+Refused, because known parsers differ: keys given twice (first wins, last wins, error), also when they differ by case
+alone (Go matches fields without regard to case), NaN and Infinity, numbers that a double does not hold, lone
+surrogates, U+0000, a byte order mark, other encodings than UTF-8, comments, trailing commas, bytes behind the value,
+and nesting beyond what common parsers take.
+"""
+
+import json
+import math
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Final, NoReturn
+
+from rules.content.refused import ContentRefused
+
+type Json = str | int | Decimal | bool | list["Json"] | dict[str, "Json"] | None
+
+MAX_DEPTH: Final = 32
+"""Of arrays and objects inside each other; .NET's default of 64 and PHP's of 512 are the lowest in use."""
+MAX_NUMBER: Final = 64
+"""Characters."""
+_SAFE: Final = 2**53 - 1
+"""RFC 8259 section 6: beyond it a reader that keeps doubles has another whole number."""
+_ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[^\[\]{}]+")
+
+
+def read_json(data: bytes) -> Json:
+    """The value. Numbers are `int` or `Decimal`, exact as written. Raises `ContentRefused`."""
+    _check_depth(data)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ContentRefused("the JSON is not UTF-8") from None
+    try:
+        value: Json = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        # Its message names the kind of mistake and a place, and quotes nothing.
+        raise ContentRefused(f"not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise ContentRefused(f"the JSON is nested deeper than {MAX_DEPTH}") from None
+    if _ODD_ESCAPE.search(data) is not None or b"\x00" in data:
+        _check_text(value)
+    return value
+
+
+def _check_depth(data: bytes) -> None:
+    """Before the parser: it recurses, and a deep value costs more than it says."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for byte in _BRACKETS.sub(b"", _QUOTED.sub(b"", data)):
+        if byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ContentRefused(f"the JSON is nested deeper than {MAX_DEPTH}")
+        else:
+            depth -= 1
+
+
+def _check_text(value: Json) -> None:
+    waiting: list[Json] = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+                    raise ContentRefused("the JSON has text with U+0000 or half of a surrogate pair")
+            case dict(members):
+                waiting.extend(members)
+                waiting.extend(members.values())
+            case list(items):
+                waiting.extend(items)
+            case _:
+                pass
+
+
+def _members(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len({name.casefold() for name in members}) != len(pairs):
+        raise ContentRefused("a JSON object has a key twice, perhaps with other capitals")
+    return members
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_NUMBER:
+        raise ContentRefused("the JSON has a number that is too long")
+    number = int(text)
+    if abs(number) > _SAFE:
+        raise ContentRefused("the JSON has a whole number beyond 2^53; send it as text")
+    return number
+
+
+def _decimal(text: str) -> Decimal:
+    if len(text) > MAX_NUMBER:
+        raise ContentRefused("the JSON has a number that is too long")
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ContentRefused("the JSON has a number that no double holds") from None
+    as_double = float(text)
+    # An underflow is zero to one reader and a value to another.
+    if math.isinf(as_double) or (as_double == 0.0) != number.is_zero():
+        raise ContentRefused("the JSON has a number that no double holds")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise ContentRefused(f"not JSON: {name} is no number")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_whole, parse_float=_decimal, parse_constant=_constant
+)
