@@ -16,6 +16,7 @@ says why. Whatever had been begun is finished by tasks of its own (`proxy.attemp
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -47,13 +48,18 @@ from proxy.world import World
 from rules.call import Call, Facts
 from rules.claims import Refused, ReservationsUnavailable
 from rules.codes import Code
+from rules.content.content import read_content
+from rules.content.refused import ContentRefused
 from rules.decide import decide
 from rules.decision import Allowed, Denied, Reason
+from rules.matching import judged_by_body
 from rules.policy.compile import Connection
 
 logger = logging.getLogger("exeat.gate")
 
 MAX_ATTEMPTS: Final = 2
+_READ_AT_ONCE: Final = 16 * 1024
+"""Bytes of a body that a rule reads on the loop itself; a longer one would keep the others waiting."""
 
 
 class Pipeline:
@@ -155,6 +161,8 @@ class Pipeline:
         self._lap(journey, Step.IDENTIFY)
         # (3) classify
         facts = self._classify(journey, call)
+        if judged_by_body(call, facts):
+            facts = await self._read_body(journey, live, facts)
         self._lap(journey, Step.CLASSIFY)
         # (4) decide
         decision = decide(call, facts)
@@ -202,6 +210,31 @@ class Pipeline:
         journey.connection = connection
         return Facts(policy=policy, connection=connection, now=datetime.now(UTC))
 
+    async def _read_body(self, journey: Journey, live: LiveCall, facts: Facts) -> Facts:
+        """The body is held and decoded, and the facts say what it says."""
+        live.enter_phase("body", self._config.timeouts.body_idle)
+        journey.body = await journey.exchange.hold_body(self._config.max_held_body_bytes)
+        await self._decode(journey)
+        fields = journey.exchange.head.headers
+        types = tuple(value for name, value in fields if name == b"content-type")
+        try:
+            if len(journey.body) <= _READ_AT_ONCE:
+                content = read_content(types, journey.body)
+            else:
+                content = await asyncio.to_thread(read_content, types, journey.body)
+        except ContentRefused as error:
+            raise CallRefused(Reason(Code.CONTENT_REFUSED, error.detail)) from error
+        return replace(facts, content=content)
+
+    async def _decode(self, journey: Journey) -> None:
+        """The body is what its one Content-Encoding stands for, and will be sent so."""
+        journey.inspected = True
+        coding = journey.exchange.head.get(b"content-encoding")
+        if coding is not None and journey.body:
+            # A second of it was refused with the head; a thread, because a bomb takes its time.
+            most = self._config.max_held_body_bytes
+            journey.body = await asyncio.to_thread(decode_content, coding, journey.body, most)
+
     # (4), its material side: an allowed call whose secret is missing is denied before anything is consumed
 
     def _credential(self, facts: Facts) -> Credential | None:
@@ -216,16 +249,15 @@ class Pipeline:
 
     async def _take_body(self, journey: Journey, allowed: Allowed) -> None:
         """The body is here, as it will be sent; or it is one that is streamed later."""
+        if journey.inspected:
+            return
         exchange, most = journey.exchange, self._config.max_held_body_bytes
         journey.upload = begin_upload(exchange, allowed.body, most)
         if journey.upload is not None:
             return
         journey.body = await exchange.hold_body(most)
-        if allowed.body.inspect and journey.body:
-            coding = exchange.head.get(b"content-encoding")
-            journey.inspected = True
-            if coding is not None:  # a second of it was refused with the head; a thread, because a bomb takes its time
-                journey.body = await asyncio.to_thread(decode_content, coding, journey.body, most)
+        if allowed.body.inspect:
+            await self._decode(journey)
 
     # (5)
 

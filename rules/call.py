@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from credentials.principal import Principal
+from rules.content.content import Content
 
 if TYPE_CHECKING:
     from rules.policy.compile import Connection, TenantPolicy
@@ -40,3 +41,5 @@ class Facts:
     """The tenant's connection that this destination belongs to; None when it belongs to none."""
     now: datetime
     """Aware UTC; the one clock reading this call is judged by."""
+    content: Content | None = None
+    """What the body says; None where it was not read. A rule that needs it then cannot be told, and fails closed."""

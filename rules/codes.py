@@ -51,6 +51,8 @@ class Code(StrEnum):
     DESTINATION_FORBIDDEN = "destination_forbidden"
     RULE_DENIED = "rule_denied"
     NOT_ALLOWED = "not_allowed"
+    CONDITION_FAILED = "condition_failed"
+    CONTENT_REFUSED = "content_refused"
     GUARD_FAILED = "guard_failed"
     # (5) reserve
     RATE_LIMITED = "rate_limited"
@@ -135,6 +137,18 @@ TABLE: dict[Code, Entry] = {
     ),
     Code.RULE_DENIED: Entry(403, _D, "Denied by a rule", "Do not retry; the named rule forbids this call."),
     Code.NOT_ALLOWED: Entry(403, _D, "No rule allows this call", "Do not retry; ask for a rule that allows it."),
+    Code.CONDITION_FAILED: Entry(
+        403,
+        _D,
+        "A rule's condition cannot be told",
+        "Send every field that the rule reads, as the type that the service documents.",
+    ),
+    Code.CONTENT_REFUSED: Entry(
+        415,
+        _D,
+        "Body cannot be read",
+        "Send JSON or a form, in UTF-8, with its Content-Type, and no name twice.",
+    ),
     Code.GUARD_FAILED: Entry(503, _D, "A check could not be completed", "Report the call's id to the platform team."),
     Code.RATE_LIMITED: Entry(429, _T, "Rate limit reached", "Wait for Retry-After seconds."),
     Code.CONCURRENCY_REACHED: Entry(429, _T, "Too many calls in flight", "Wait for a call to finish, then retry."),

@@ -17,6 +17,7 @@ type Fields = dict[str, "str | Fields | list[str | Fields]"]
 MAX_PAIRS: Final = 1000
 """As many as PHP and Rack take; beyond it some drop the rest silently."""
 MAX_DEPTH: Final = 16
+_OTHER: Final = (b"{", b"[", b'"', b"<", b" ", b"\t", b"\r", b"\n")
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NAME: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
@@ -29,6 +30,8 @@ def read_form(data: bytes) -> Fields:
     lower: dict[str, str] = {}
     if not data:
         return fields
+    if data[:1] in _OTHER:
+        raise ContentRefused("the form begins like JSON or XML, which some readers would take it for")
     pairs = data.split(b"&")
     if len(pairs) > MAX_PAIRS:
         raise ContentRefused(f"the form has more than {MAX_PAIRS} fields")

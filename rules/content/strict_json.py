@@ -83,7 +83,8 @@ def _members(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return members
 
 
-def _whole(text: str) -> int:
+def read_whole(text: str) -> int:
+    """A whole number that a double holds. Raises `ContentRefused`."""
     if len(text) > MAX_NUMBER:
         raise ContentRefused("the JSON has a number that is too long")
     number = int(text)
@@ -92,7 +93,8 @@ def _whole(text: str) -> int:
     return number
 
 
-def _decimal(text: str) -> Decimal:
+def read_decimal(text: str) -> Decimal:
+    """A number with a fraction or an exponent, exact as written; a double can stand for it. Raises `ContentRefused`."""
     if len(text) > MAX_NUMBER:
         raise ContentRefused("the JSON has a number that is too long")
     try:
@@ -111,5 +113,5 @@ def _constant(name: str) -> NoReturn:
 
 
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_members, parse_int=_whole, parse_float=_decimal, parse_constant=_constant
+    object_pairs_hook=_members, parse_int=read_whole, parse_float=read_decimal, parse_constant=_constant
 )

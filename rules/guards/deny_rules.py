@@ -4,18 +4,22 @@ from rules.call import Call, Facts
 from rules.codes import Code
 from rules.decision import Reason
 from rules.guards.verdict import Denies, Guard, Verdict
-from rules.policy.templates import normal_segments
+from rules.matching import denying
+from rules.policy.matcher import Rule
 
 
 def _check(call: Call, facts: Facts) -> Verdict:
     account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
-    segments = normal_segments(call.path)
-    if account is None or facts.connection is None or segments is None:
+    if account is None:
         return None
-    matching = account.deny.matching(facts.connection.name, call.method, segments)
-    if not matching:
-        return None
-    return Denies(tuple(Reason(Code.RULE_DENIED, f"Rule {rule.id} denies this call.", rule.id) for rule in matching))
+    reasons = tuple(_reason(rule, told=told) for rule, told in denying(call, facts, account))
+    return Denies(reasons) if reasons else None
+
+
+def _reason(rule: Rule, *, told: bool) -> Reason:
+    if told:
+        return Reason(Code.RULE_DENIED, f"Rule {rule.id} denies this call.", rule.id)
+    return Reason(Code.CONDITION_FAILED, f"The condition of rule {rule.id} cannot be told, so it denies.", rule.id)
 
 
 GUARD = Guard("deny_rules", _check)

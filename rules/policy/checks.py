@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rules.bodies import HELD
+from rules.conditions.condition import compile_condition
 from rules.policy import values
 from rules.policy.addresses import parse_dial
 from rules.policy.hosts import literal_address
@@ -189,17 +190,18 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
     if not allow:
         yield Finding(at, f"{name} has no allow rule: every call is denied", "allow what it needs", False, True)
         return
-    deny = Matcher(compiled_rules(account.rules, allow=False))
+    deny = compiled_rules(account.rules, allow=False)
+    always = Matcher(tuple(rule for rule in deny if rule.when is None))
     seen: dict[tuple[object, ...], str] = {}
-    for allows, rule in (*((False, rule) for rule in deny.rules), *((True, rule) for rule in allow)):
+    for allows, rule in (*((False, rule) for rule in deny), *((True, rule) for rule in allow)):
         # Templates that differ only in their parameters' names are one.
-        same = (allows, rule.connection, rule.methods, rule.template.segments, rule.template.rest)
+        same = (allows, rule.connection, rule.methods, rule.template.segments, rule.template.rest, rule.when)
         first = seen.setdefault(same, rule.id)
         if first != rule.id:
             here = (*at, "rules", rule.position)
             yield Finding(here, f"{rule.id} says the same as {first}", "remove one of them", False)
     for rule in allow:
-        over = deny.covering(rule)
+        over = always.covering(rule)
         if over is not None:
             yield Finding(
                 (*at, "rules", rule.position),
@@ -207,13 +209,13 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
                 f"narrow {over.id}, or remove {rule.id}",
                 fatal=False,
             )
-    inspecting = Matcher(tuple(rule for rule in allow if rule.body.inspect))
+    inspecting = Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_body))
     for rule in allow:
         reads = None if rule.body.stream_bytes is None else inspecting.covering(rule)
         if reads is not None:
             yield Finding(
                 (*at, "rules", rule.position),
-                f"{rule.id} can never stream a body: {reads.id} inspects all of them",
+                f"{rule.id} can never stream a body: {reads.id} reads all of them",
                 f"narrow {reads.id}, or remove body from {rule.id}",
                 fatal=False,
             )
@@ -233,6 +235,7 @@ def compiled_rules(rules: Iterable[RuleDocument], *, allow: bool) -> tuple[Rule,
                     parse_template(target.path),
                     position,
                     (rule.allow.body if rule.allow is not None else None) or HELD,
+                    None if rule.when is None else compile_condition(rule.when),
                 )
             )
     return tuple(found)

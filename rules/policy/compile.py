@@ -114,9 +114,11 @@ class Account:
     max_ttl_seconds: int
     default_ttl_seconds: int
     allow: Matcher
-    inspecting: Matcher
-    """Those of the allow rules that read the body."""
     deny: Matcher
+    reading: Matcher
+    """All rules, of both kinds, that read the body."""
+    conditional: bool
+    """Whether any of its rules has a condition."""
     limits: Limits
 
 
@@ -260,6 +262,7 @@ def _connection(
 
 def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Account:
     allow = compiled_rules(document.rules, allow=True)
+    deny = compiled_rules(document.rules, allow=False)
     return Account(
         tenant=tenant.tenant,
         name=name,
@@ -268,8 +271,9 @@ def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Ac
         max_ttl_seconds=tenant.credentials.max_ttl,
         default_ttl_seconds=tenant.credentials.ttl,
         allow=Matcher(allow),
-        inspecting=Matcher(tuple(rule for rule in allow if rule.body.inspect)),
-        deny=Matcher(compiled_rules(document.rules, allow=False)),
+        deny=Matcher(deny),
+        reading=Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_body)),
+        conditional=any(rule.when is not None for rule in (*allow, *deny)),
         limits=_limits(tenant.tenant, name, document.limits),
     )
 

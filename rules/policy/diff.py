@@ -179,7 +179,8 @@ def _reach(rule: Rule) -> str:
     """The calls that a rule means."""
     methods = "any method" if rule.methods is None else ",".join(sorted(rule.methods))
     body = "" if rule.body == HELD else f", body {rule.body.described}"
-    return f"{methods} {rule.connection} {rule.template.text}{body}"
+    when = "" if rule.when is None else f", when {rule.when.text}"
+    return f"{methods} {rule.connection} {rule.template.text}{body}{when}"
 
 
 def _written(rate: Rate | None) -> str:

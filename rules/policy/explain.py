@@ -14,7 +14,6 @@ from rules.policy.reading import Location, Reading
 from rules.policy.source import PolicyError
 
 _LATER: Final[Mapping[str, str]] = {
-    "when": "conditions are not part of this version; write a rule by connection, methods and path",
     "approve": "approvals are not part of this version; write allow or deny",
     "by": "approvals are not part of this version; remove it",
     "within": "approvals are not part of this version; remove it",

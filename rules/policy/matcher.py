@@ -10,10 +10,14 @@ from operator import attrgetter
 from typing import Final
 
 from rules.bodies import HELD, Handling
+from rules.conditions.condition import Condition
+from rules.conditions.variables import BODY
 from rules.policy.templates import PARAMETER, Parameter, Template
 
 ANY: Final = "*"
 """Any connection of the tenant."""
+TOLD: Final = 8
+"""Rules that a decision names, where more of them match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,15 @@ class Rule:
     """In the account's list, from 0; the last word between rules that are equally specific."""
     body: Handling = HELD
     """What is done with the bodies of calls that this rule decides."""
+    when: Condition | None = None
+    """What else has to be true for the rule to match."""
     rank: tuple[tuple[int, ...], bool, bool, int] = field(init=False, repr=False, compare=False)
     """The smaller, the more specific: by path, then by connection, then by method, then as written."""
+
+    @property
+    def reads_body(self) -> bool:
+        """Whether the body is read before the rule can be judged, or because the rule asks for it."""
+        return self.body.inspect or (self.when is not None and BODY in self.when.reads)
 
     def __post_init__(self) -> None:
         rank = (self.template.rank, self.connection == ANY, self.methods is None, self.position)
@@ -65,9 +76,12 @@ class Matcher:
         object.__setattr__(self, "_tries", tries)
 
     def matching(
-        self, connection: str, method: str, segments: tuple[str, ...], *, at_most: int = 8
+        self, connection: str, method: str, segments: tuple[str, ...], *, at_most: int | None = TOLD
     ) -> tuple[Rule, ...]:
-        """The most specific rules that match, the deciding one first, at most so many; empty when none does."""
+        """The most specific rules that match, the deciding one first, at most so many; empty when none does.
+
+        Conditions are not looked at: whoever does must ask for all of them (None).
+        """
         found: list[Rule] = []
         for key in ((connection, method), (connection, None), (ANY, method), (ANY, None)):
             trie = self._tries.get(key)
@@ -109,7 +123,7 @@ def _insert(trie: _Node, rule: Rule) -> None:
 
 
 def _walk(
-    trie: _Node, segments: Iterable[str | Parameter], found: list[Rule], at_most: int, *, rest: bool = False
+    trie: _Node, segments: Iterable[str | Parameter], found: list[Rule], at_most: int | None, *, rest: bool = False
 ) -> None:
     """Adds the rules that match every path the segments stand for: of each node the first `at_most`, which suffices."""
     nodes = [trie]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import WithJsonSchema
 
 from rules.bodies import Handling
+from rules.conditions.condition import MAX_LENGTH, compile_condition
 from rules.policy import values
 from rules.policy.addresses import parse_dial, parse_network
 from rules.policy.hosts import normalise_host
@@ -30,6 +31,10 @@ def _check_connection(value: str) -> str:
 
 def _check_path(value: str) -> str:
     return parse_template(value).text
+
+
+def _check_condition(value: str) -> str:
+    return compile_condition(value).text
 
 
 def _check_dial(value: object) -> str:
@@ -77,6 +82,11 @@ Method = Annotated[
     str, AfterValidator(values.check_method), WithJsonSchema({"type": "string", "enum": list(values.METHODS)})
 ]
 Path = Annotated[str, AfterValidator(_check_path), Field(max_length=2048, examples=["/api/v2/tickets/{id}", "/v1/**"])]
+When = Annotated[
+    str,
+    AfterValidator(_check_condition),
+    Field(max_length=MAX_LENGTH, examples=["body.amount <= 100", "now.weekday in ['sat', 'sun']"]),
+]
 Zone = Annotated[str, AfterValidator(values.check_timezone), Field(examples=["Europe/Berlin"])]
 Authority = Annotated[str, AfterValidator(_check_authority), Field(max_length=255, examples=["corp-ca.pem"])]
 KeyHash = Annotated[str, AfterValidator(values.check_key_hash), _text(values.KEY_HASH, "sha256:" + "0a" * 32)]
@@ -264,6 +274,9 @@ class RuleDocument(_Document):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["allow"]}, {"required": ["deny"]}]})
 
     id: Name = Field(description="Unique in the account; stands in denials and records.")
+    when: When | None = Field(
+        default=None, description="A condition in CEL; the rule matches only calls for which it is true."
+    )
     allow: Annotated[AllowDocument, BeforeValidator(_refuse_tools)] | None = None
     deny: (
         Annotated[

@@ -7,7 +7,7 @@ such form, and a call with one is denied.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
@@ -43,6 +43,8 @@ class Template:
     """Decoded literals and `PARAMETER`."""
     rest: bool
     """Whether it ends in `/**`: what stands before it, and everything below."""
+    parameters: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    """Names of the parameters, and which segment each is."""
 
     @property
     def rank(self) -> tuple[int, ...]:
@@ -86,18 +88,18 @@ def parse_template(value: str) -> Template:
     parts = (value.removesuffix("/**") if rest else value)[1:].split("/")
     if len(parts) > MAX_SEGMENTS:
         raise ValueInvalid(f"more than {MAX_SEGMENTS} segments", "shorten it with /** at the end")
-    names: set[str] = set()
+    names: dict[str, int] = {}
     segments: list[str | Parameter] = []
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
         if _PARAMETER.fullmatch(part):
-            if part in names:
+            if part[1:-1] in names:
                 raise ValueInvalid(f"{part} stands twice", "give each segment a name of its own")
-            names.add(part)
+            names[part[1:-1]] = index
             segments.append(PARAMETER)
         else:
             segments.append(_literal(part, may_be_empty=last and not rest))
-    return Template(value, tuple(segments), rest)
+    return Template(value, tuple(segments), rest, tuple(names.items()))
 
 
 def _literal(part: str, *, may_be_empty: bool) -> str:

@@ -1,0 +1,110 @@
+"""The one place that knows CEL (github.com/google/cel-spec), through Google's own implementation.
+
+What makes it fit to stand in a policy: expressions are typed when they are compiled, have no side effects and no loops
+but over what is there, and evaluation is bounded (iterations by a budget, patterns by RE2). An error is a value here:
+`a || error` is true if `a` is, and whatever is left as an error means that the condition cannot be told.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from cel_expr_python import cel
+
+from rules.conditions.variables import VARIABLES
+from rules.policy.invalid import ValueInvalid
+from rules.policy.values import suggest
+
+MAX_LENGTH: Final = 2000
+"""Characters. Longer ones are several rules."""
+_MESSAGE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): ([^\n]*)")
+_UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A compiled condition."""
+
+    text: str
+    reads: frozenset[str] = field(compare=False)
+    """Names of the variables that it may ask for."""
+    _expression: Any = field(repr=False, compare=False)
+
+    def holds(self, values: Mapping[str, object]) -> bool | None:
+        """Whether it is true for these values; None where that cannot be told. Never raises."""
+        try:
+            found = self._expression.eval(data=values)
+        except RuntimeError:  # beyond the budget
+            return None
+        value = found.value() if found.type() == cel.Type.BOOL else None
+        return value if isinstance(value, bool) else None
+
+
+@lru_cache(maxsize=4096)
+def compile_condition(text: str) -> Condition:
+    """The condition that a text says. Raises `ValueInvalid`, with the fix."""
+    if len(text) > MAX_LENGTH:
+        raise ValueInvalid(f"longer than {MAX_LENGTH} characters", "split it into several rules")
+    try:
+        expression = _WHOLE.compile(text)
+    except RuntimeError as error:
+        raise _explained(str(error), text) from None
+    if expression.return_type() != cel.Type.BOOL:
+        raise ValueInvalid("not a condition: it does not say true or false", "compare it, as in body.amount <= 100")
+    return Condition(text, frozenset(name for name in _NAMES if _needs(text, name)), expression)
+
+
+def _environment(without: str | None = None) -> Any:
+    return cel.NewEnv(
+        variables={
+            variable.name: _TYPES[variable.type] for variable in VARIABLES if not _hidden(variable.name, without)
+        }
+    )
+
+
+def _hidden(name: str, without: str | None) -> bool:
+    return without is not None and (name == without or name.startswith(f"{without}."))
+
+
+def _needs(text: str, name: str) -> bool:
+    """Whether it does not compile without the name: CEL's own reading of what is a reference and what is not."""
+    if name not in text:
+        return False
+    try:
+        _WITHOUT[name].compile(text)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _explained(message: str, text: str) -> ValueInvalid:
+    """CEL's error, in the policy's words."""
+    found = _MESSAGE.search(message)
+    if found is None:
+        return ValueInvalid("not a condition in CEL", "see docs/reference/policy.md")
+    undeclared = _UNDECLARED.match(found[3])
+    names = (
+        [undeclared[1].partition(".")[0]]
+        if undeclared is not None
+        else [n for n in _OF_NOW.findall(text) if n not in _NAMES]
+    )
+    if names:
+        return ValueInvalid(f"there is no variable or function {names[0]}", suggest(names[0], _NAMES))
+    what = found[3].removesuffix(" (in container '')")
+    return ValueInvalid(f"{what}, at line {found[1]}, character {found[2]}", "see docs/reference/policy.md")
+
+
+_OF_NOW: Final = re.compile(r"\bnow\.[A-Za-z_]+\b(?!\()")
+_TYPES: Final[Mapping[str, Any]] = {
+    "string": cel.Type.STRING,
+    "int": cel.Type.INT,
+    "dyn": cel.Type.DYN,
+    "timestamp": cel.Type.TIMESTAMP,
+    "map(string, string)": cel.Type.Map(cel.Type.STRING, cel.Type.STRING),
+    "map(string, dyn)": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
+}
+_NAMES: Final = tuple(variable.name for variable in VARIABLES)
+_WHOLE: Final = _environment()
+_WITHOUT: Final = {name: _environment(name) for name in _NAMES}

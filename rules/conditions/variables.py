@@ -1,0 +1,113 @@
+"""The variables of a condition, in one table, and what each stands for in a call."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from rules.call import Call, Facts
+from rules.content.form import read_form
+from rules.content.refused import ContentRefused
+from rules.policy.templates import Template, normal_segments
+
+WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+BODY: Final = "body"
+QUERY: Final = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a condition is evaluated for."""
+
+    call: Call
+    facts: Facts
+    template: Template
+    """Of the rule that has the condition."""
+
+    @property
+    def now(self) -> datetime:
+        """In the policy's time zone."""
+        return self.facts.now if self.facts.policy is None else self.facts.now.astimezone(self.facts.policy.timezone)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One name that a condition may use."""
+
+    name: str
+    type: str
+    """As CEL writes it."""
+    meaning: str
+    value: Callable[[Judged], object]
+    """Raises `Unknown` where the call has none."""
+
+
+class Unknown(Exception):
+    """There is no value: a condition that needs it cannot be told."""
+
+
+def _path(judged: Judged) -> Mapping[str, str]:
+    segments = normal_segments(judged.call.path)
+    if segments is None:
+        raise Unknown
+    found: dict[str, str] = {}
+    for name, at in judged.template.parameters:
+        try:
+            found[name] = segments[at].encode("latin-1").decode("utf-8")
+        except (IndexError, UnicodeDecodeError):
+            raise Unknown from None
+    return found
+
+
+def _query(judged: Judged) -> object:
+    try:
+        return read_form(judged.call.query.encode("ascii"))
+    except (ContentRefused, UnicodeEncodeError):
+        raise Unknown from None
+
+
+def _body(judged: Judged) -> object:
+    if judged.facts.content is None:
+        raise Unknown
+    return judged.facts.content.value
+
+
+def _connection(judged: Judged) -> str:
+    if judged.facts.connection is None:
+        raise Unknown
+    return judged.facts.connection.name
+
+
+VARIABLES: Final = (
+    Variable("tenant", "string", "The tenant.", lambda judged: judged.call.principal.tenant),
+    Variable("account", "string", "The service account.", lambda judged: judged.call.principal.account),
+    Variable("workflow", "string", "What the agent says it is doing.", lambda judged: judged.call.principal.workflow),
+    Variable("run", "string", "The run's id.", lambda judged: judged.call.principal.run),
+    Variable("connection", "string", "The connection's name.", _connection),
+    Variable("method", "string", "The method, in capitals.", lambda judged: judged.call.method),
+    Variable("path", "map(string, string)", "The segments that the rule's `{name}`s stand for, decoded.", _path),
+    Variable(QUERY, "map(string, dyn)", "The query's parameters; see below.", _query),
+    Variable(BODY, "dyn", "The body; see below.", _body),
+    Variable("now", "timestamp", "When the call is judged.", lambda judged: judged.facts.now),
+    Variable(
+        "now.weekday",
+        "string",
+        "`mon` to `sun`, in the policy's time zone, as all of these.",
+        lambda judged: WEEKDAYS[judged.now.weekday()],
+    ),
+    Variable("now.date", "string", "As in `2026-11-25`.", lambda judged: judged.now.strftime("%Y-%m-%d")),
+    Variable("now.time", "string", "As in `09:05`.", lambda judged: judged.now.strftime("%H:%M")),
+    Variable("now.hour", "int", "0 to 23.", lambda judged: judged.now.hour),
+)
+"""A new variable is one line here; the reference is checked against it."""
+
+
+def values_of(judged: Judged, names: frozenset[str]) -> dict[str, object]:
+    """The values of these variables; without those that have no value."""
+    values: dict[str, object] = {}
+    for variable in VARIABLES:
+        if variable.name in names:
+            with suppress(Unknown):
+                values[variable.name] = variable.value(judged)
+    return values

@@ -1,0 +1,63 @@
+"""A body as rules read it: the value that it stands for, whatever form it was sent in."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, cast
+
+from rules.content.form import read_form
+from rules.content.media_type import read_media_type
+from rules.content.multipart import Part, read_multipart
+from rules.content.refused import ContentRefused
+from rules.content.strict_json import Json, read_json
+
+type Value = str | int | float | bool | list["Value"] | dict[str, "Value"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a rule sees of a body."""
+
+    value: Value
+    """JSON as it is, with fractions as doubles; a form as a map; a multipart form as a map, in which a file is a map of
+    `filename`, `type` and `size`; an empty map where there is no body."""
+
+
+NOTHING: Final = Content({})
+
+
+def read_content(content_types: tuple[bytes, ...], body: bytes) -> Content:
+    """The body, by its one Content-Type. Raises `ContentRefused` for what cannot be read in exactly one way."""
+    if not body:
+        return NOTHING
+    if len(content_types) != 1:
+        raise ContentRefused("a rule reads the body, and it has no Content-Type, or several")
+    media = read_media_type(content_types[0])
+    if media.is_json:
+        return Content(_as_doubles(read_json(body)))
+    if media.is_form:
+        return Content(cast("Value", read_form(body)))
+    if media.is_multipart_form:
+        return Content({part.name: _part(part) for part in read_multipart(body, media.parameter("boundary"))})
+    raise ContentRefused("a rule reads the body, and it is neither JSON nor a form")
+
+
+def _part(part: Part) -> Value:
+    if part.filename is not None:
+        kind = "" if part.content_type is None else read_media_type(part.content_type).essence
+        return {"filename": part.filename, "type": kind, "size": len(part.content)}
+    try:
+        return part.content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ContentRefused("a field of the multipart body is not UTF-8") from None
+
+
+def _as_doubles(value: Json) -> Value:
+    match value:
+        case Decimal():
+            return float(value)
+        case dict():
+            return {name: _as_doubles(member) for name, member in value.items()}
+        case list():
+            return [_as_doubles(item) for item in value]
+        case _:
+            return value
