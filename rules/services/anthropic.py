@@ -1,7 +1,8 @@
 """Anthropic: `{"type": "error", "error": {"type", "message", "details"}, "request_id"}`.
 
-The SDK chooses its exception by status, hands on the whole body as `body`, `error.type` as `type` and
-`error.details.error_code` as `error_code` (`_exceptions.APIStatusError`). It obeys `x-should-retry` before any status.
+The SDK chooses its exception by status, hands on the whole body as `body`, `error.type` as `type`,
+`error.details.error_code` as `error_code` and the header `request-id` (`_exceptions.APIStatusError`). It obeys
+`x-should-retry` before any status.
 """
 
 from typing import Final
@@ -21,7 +22,8 @@ def envelope(problem: Problem, asked: Asked) -> Envelope:
         "message": problem.message,
         "details": {"error_code": problem.code},
     }
-    return Envelope(JSON, beside(problem, type="error", error=error, request_id=problem.call))
+    own = (("request-id", problem.call),)
+    return Envelope(JSON, beside(problem, type="error", error=error, request_id=problem.call), own)
 
 
 ANTHROPIC: Final = Service("anthropic", ("api.anthropic.com",), envelope, ("X-Should-Retry", "false"))

@@ -1,9 +1,8 @@
 """Twilio: `{"code", "message", "more_info", "status", "details"}` with a number for a code.
 
 twilio-python hands on `code` and `details` as those of `TwilioRestException`. A body with `type`, `title`, `status` and
-`code` it takes for another generation of the API and raises `TwilioServiceException`
-(`base.version.Version.exception`), which few programs catch; so ours stand whole in `details` and nowhere else. It
-retries nothing by itself.
+`code` it takes for another generation of the API; then it raises `TwilioServiceException` (`Version.exception`),
+which few programs catch; so ours stand whole in `details` and nowhere else. It retries nothing by itself.
 """
 
 from typing import Final
