@@ -10,13 +10,14 @@ from rules.services.anthropic import ANTHROPIC
 from rules.services.aws import AWS
 from rules.services.github import GITHUB
 from rules.services.google import GOOGLE
+from rules.services.mcp import MCP
 from rules.services.openai import OPENAI
 from rules.services.service import Asked, Envelope, Problem, Service
 from rules.services.slack import SLACK
 from rules.services.stripe import STRIPE
 from rules.services.twilio import TWILIO
 
-SERVICES: Final = (ANTHROPIC, AWS, GITHUB, GOOGLE, OPENAI, SLACK, STRIPE, TWILIO)
+SERVICES: Final = (ANTHROPIC, AWS, GITHUB, GOOGLE, MCP, OPENAI, SLACK, STRIPE, TWILIO)
 """In the order of their names; no host belongs to two."""
 
 NAMES: Final = tuple(service.name for service in SERVICES)

@@ -4,7 +4,10 @@ A program prints one line of JSON for each thing that it saw; `ran` gives them b
 """
 
 import json
+import os
+import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,11 +27,13 @@ type Record = dict[str, Any]
 
 TELL = """
 import json, os, sys
+print("key", os.environ.get("EXEAT_API_KEY"), file=sys.stderr)
 def tell(**facts): print(json.dumps(facts, default=str), flush=True)
 def refusal(call, *kinds):
     try: return tell(unexpected=str(call()))
     except kinds as error: return error
 """
+PYTHON = (sys.executable, "-W", "error", "-c")
 RETRY_AFTER = 2
 AGENTS_OWN = "an-agent-has-none"
 """What a program writes where an SDK insists on a key; no service may ever see it."""
@@ -38,9 +43,12 @@ AGENTS_OWN = "an-agent-has-none"
 class Run:
     """What one program said, and the records of its calls in their order."""
 
-    told: list[dict[str, Any]]
-    records: list[Record]
     done: Done
+    records: list[Record]
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.done.out.splitlines() if line.startswith("{")]
 
     def verdicts(self) -> list[tuple[str | None, str]]:
         """Connection and verdict, or code of the refusal, for each attempt."""
@@ -57,42 +65,55 @@ class Run:
 
 @dataclass
 class Sdks:
-    """The product, the origins, and a way to run programs."""
+    """The product, the origin, and ways to run programs."""
 
     product: Product
     origin: OriginThread
-    mcp: McpServer
 
     def run(self, script: str, *arguments: str, account: str = "agent", **how: Any) -> Run:
         """A Python program through `exeat run`."""
-        done = self.product.run(sys.executable, "-W", "error", "-c", TELL + script, *arguments, account=account, **how)
-        return self.result(done.ok())
+        return self.command(*PYTHON, TELL + script, *arguments, account=account, **how)
 
-    def result(self, done: Done) -> Run:
+    def command(self, *command: str, account: str, code: int = 0, **how: Any) -> Run:
+        """Any program through `exeat run`."""
+        before = len(self.origin.origin.requests)
+        done = self.product.run(*command, account=account, **how)
+        assert done.code == code, done
         run = next(word for word in done.err.split() if word.startswith("r_"))
+        keys = [line.split()[1] for line in done.err.splitlines() if line.startswith("key ")]
+        return self._seen_from_outside(done, run, before, *keys)
+
+    def at_the_door(self, script: str, account: str = "door") -> Run:
+        """A Python program at the gate's own base URL, with an Exeat credential and nothing in its environment."""
+        before = len(self.origin.origin.requests)
+        issued = self.product.cli("token", "issue", account, "--json").ok().json
+        host, port = self.product.door()
+        arguments = (f"http://{host}:{port}/to", issued["token"])
+        done = subprocess.run(
+            [*PYTHON, f"{TELL}base, key = sys.argv[1:]\n{script}", *arguments],
+            env={"HOME": str(self.product.folder), "PATH": os.environ["PATH"]},
+            capture_output=True, text=True, timeout=60.0, check=False,
+        )  # fmt: skip
+        return self._seen_from_outside(
+            Done(done.returncode, done.stdout, done.stderr).ok(), issued["run"], before, issued["token"]
+        )
+
+    def _seen_from_outside(self, done: Done, run: str, before: int, *keys: str) -> Run:
+        """The program saw no secret of a service, and a service none of the program's keys."""
+        assert vendors.SECRET not in done.out + done.err
+        for request in self.origin.origin.requests[before:]:
+            for key in (AGENTS_OWN, *keys):
+                assert key.encode() not in request.raw
+                assert b64encode(f"{key}:".encode())[:-4] not in request.raw
         records = [
             record
             for record in self.product.records("call.intent", "call.denied", "call.rejected")
             if (record.get("agent") or {}).get("run") == run
         ]
-        self.reveals_nothing(done)
-        return Run([json.loads(line) for line in done.out.splitlines() if line.startswith("{")], records, done)
-
-    def reveals_nothing(self, done: Done) -> None:
-        assert vendors.SECRET not in done.out + done.err
+        return Run(done, records)
 
     def seen(self, host: str) -> list[Request]:
         return [request for request in self.origin.origin.requests if request.header("host") == host]
-
-    def token(self, account: str) -> str:
-        """An Exeat credential for a program that is not started by `exeat run`."""
-        settings = self.product.cli("token", "issue", account, "--json").ok().json
-        return str(settings["token"])
-
-    def door(self, connection: str) -> str:
-        """The connection's base URL."""
-        host, port = self.product.door()
-        return f"http://{host}:{port}/to/{connection}"
 
 
 def verdict(record: Record) -> str:
@@ -115,7 +136,7 @@ def sdks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sdks]:
         await (git.answer if request.header("host") == "github.com" else vendors.answer)(request, peer)
 
     secrets = {"vendors": vendors.SECRET.encode()}
-    with OriginThread(hosts, script) as origin, McpServer(origin.authority) as mcp:
-        policy = vendors.policy(origin.port, mcp.port, origin.port)
+    with OriginThread(hosts, script) as origin, McpServer(origin.authority, vendors.SECRET) as mcp:
+        policy = vendors.policy(origin.port, mcp.port)
         with running(policy=policy, files={"ca.pem": origin.authority.pem}, secrets=secrets) as product:
-            yield Sdks(product, origin, mcp)
+            yield Sdks(product, origin)

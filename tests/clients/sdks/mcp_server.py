@@ -16,7 +16,7 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 
-server = MCPServer("tools")
+server = MCPServer("tools", log_level="ERROR")
 
 @server.tool()
 def add(a: int, b: int) -> int:
@@ -24,8 +24,19 @@ def add(a: int, b: int) -> int:
 
 # The Host that it is asked by is a name of the test's, not the address that it listens on.
 security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-app = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=security)
-chain, key = sys.argv[2:]
+tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=security)
+chain, key, secret = sys.argv[2:]
+
+async def app(scope, receive, send):
+    # Whoever brings anything but the service's own secret is not let in.
+    if scope["type"] == "http":
+        brought = [value for name, value in scope["headers"] if name in (b"authorization", b"x-api-key")]
+        strange = [value for name, value in scope["headers"] if b"eyJ" in value]
+        if brought != [b"Bearer " + secret.encode()] or strange or scope["query_string"]:
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            return await send({"type": "http.response.body", "body": b""})
+    await tools(scope, receive, send)
+
 uvicorn.run(app, fd=int(sys.argv[1]), ssl_certfile=chain, ssl_keyfile=key, log_level="error")
 """
 
@@ -33,8 +44,9 @@ uvicorn.run(app, fd=int(sys.argv[1]), ssl_certfile=chain, ssl_keyfile=key, log_l
 class McpServer:
     """Listens from the start; a client that comes early waits in the kernel's queue."""
 
-    def __init__(self, authority: Authority, host: str = "mcp.test") -> None:
+    def __init__(self, authority: Authority, secret: str, host: str = "mcp.test") -> None:
         self._leaf = authority.issue(host)
+        self._secret = secret
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -44,7 +56,7 @@ class McpServer:
         key.write_bytes(self._leaf.key_pem)
         with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
             self.port = listener.getsockname()[1]
-            command = [sys.executable, "-c", SERVER, str(listener.fileno()), str(chain), str(key)]
+            command = [sys.executable, "-c", SERVER, str(listener.fileno()), str(chain), str(key), self._secret]
             self._process = subprocess.Popen(command, pass_fds=(listener.fileno(),))
         return self
 

@@ -83,32 +83,36 @@ async def answer(request: Request, peer: Peer) -> None:
     await peer.send(reply(b"{}", status="418 I'm a teapot"))
 
 
-def policy(port: int, mcp_port: int, git_port: int) -> str:
-    """One tenant: `agent` and `door` may make one call on each connection, and the next two seconds later."""
+def policy(port: int, mcp_port: int) -> str:
+    """One tenant of accounts that differ in what they may do in a time: ACCOUNTS says it."""
     owners = "owners: {accountable: a@x.example, system: s@x.example, risk: r@x.example}"
     lines = ["exeat: 1", "tenant: acme", "credentials: {ttl: 1m, max_ttl: 5m}", "connections:"]
+    rules = []
     for vendor in VENDORS:
         secret = f", secret: vendors, present: {vendor.present}" if vendor.present else ""
         lines.append(f'  {vendor.name}: {{host: {vendor.host}, dial: "127.0.0.1:{port}", ca: ca.pem{secret}}}')
-    lines.append(f'  tools: {{host: mcp.test, dial: "127.0.0.1:{mcp_port}", ca: ca.pem, secret: vendors}}')
-    lines.append(
-        f'  git: {{host: github.com, dial: "127.0.0.1:{git_port}", ca: ca.pem, secret: vendors, present: {{basic: x}}}}'
-    )
-    names = [vendor.name for vendor in VENDORS]
-    rate = ", ".join(f"{{connection: {name}, max: 30, per: minute, burst: 1}}" for name in names)
-    rules = [
-        f"      - {{id: {vendor.name}, allow: {{connection: {vendor.name}, methods: [{vendor.method}], "
-        f'path: "{vendor.path}"}}}}'
-        for vendor in VENDORS
-    ]
-    rules.append("      - {id: tools, allow: {connection: tools, path: /mcp}}")
+        call = f'connection: {vendor.name}, methods: [{vendor.method}], path: "{vendor.path}"'
+        rules.append(f"      - {{id: {vendor.name}, allow: {{{call}}}}}")
+    git = f'host: github.com, dial: "127.0.0.1:{port}", ca: ca.pem, secret: vendors, present: {{basic: x}}'
+    tools = f'host: mcp.test, dial: "127.0.0.1:{mcp_port}", ca: ca.pem, secret: vendors, service: mcp'
+    lines += [f"  git: {{{git}}}", f"  tools: {{{tools}}}", "accounts:"]
     rules.append("      - {id: git, allow: {connection: git, methods: [GET, POST], path: /acme/tools.git/**}}")
-    lines.append("accounts:")
-    for account, limits in (
-        ("agent", f"limits: {{rate: [{rate}]}}"),
-        ("door", f"limits: {{rate: [{rate}]}}"),
-        ("reader", "limits: {}"),
-        ("slow", "limits: {rate: [{connection: tools, max: 30, per: minute, burst: 4}]}"),
-    ):
-        lines += [f"  {account}:", f"    {owners}", f"    {limits}", "    rules:", *rules]
+    rules.append("      - {id: tools, allow: {connection: tools, methods: [GET, POST], path: /mcp}}")
+    for account, rate in ACCOUNTS.items():
+        lines += [f"  {account}:", f"    {owners}", f"    limits: {{rate: [{rate}]}}", "    rules:", *rules]
     return "\n".join(lines) + "\n"
+
+
+SOON: Final = "max: 30, per: minute"
+"""Freed two seconds later."""
+_ONE: Final = ", ".join(f"{{connection: {vendor.name}, {SOON}, burst: 1}}" for vendor in VENDORS)
+ACCOUNTS: Final = {
+    "agent": _ONE,
+    "door": _ONE,
+    **dict.fromkeys(("requests", "httpx2", "aiohttp", "urllib3", "curl"), f"{{connection: saas, {SOON}, burst: 1}}"),
+    "git": "{connection: git, max: 3, per: hour, burst: 3}",
+    "tools": f"{{connection: tools, {SOON}, burst: 5}}",
+    "tools-door": f"{{connection: tools, {SOON}, burst: 5}}",
+    "reader": "",
+}
+"""Account: its limits. One for each program that counts, so that none waits for another."""
