@@ -56,7 +56,7 @@ AIOHTTP = f"""
 import aiohttp, asyncio
 async def see(session, url):
     async with session.get(url) as answer:
-        tell(status=answer.status, body=await answer.json(content_type=None), code=answer.headers.get("exeat-code"),
+        tell(status=answer.status, body=await answer.json(), code=answer.headers.get("exeat-code"),
              wait=answer.headers.get("retry-after"))
 async def main():
     async with aiohttp.ClientSession(trust_env=True, timeout=aiohttp.ClientTimeout(20)) as session:
