@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from base64 import b64encode
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ import pytest
 from tests.clients.git_server import GitServer
 from tests.clients.sdks import vendors
 from tests.clients.sdks.mcp_server import McpServer
+from tests.control.test_relay_command import Sidecar
 from tests.worlds.origin import Request
 from tests.worlds.origin_thread import OriginThread
 from tests.worlds.product import Done, Product, running
@@ -35,16 +36,17 @@ def refusal(call, *kinds):
 """
 PYTHON = (sys.executable, "-W", "error", "-c")
 RETRY_AFTER = 2
-AGENTS_OWN = "an-agent-has-none"
+AGENTS_OWN = "none-is-needed"
 """What a program writes where an SDK insists on a key; no service may ever see it."""
 
 
 @dataclass
 class Run:
-    """What one program said, and the records of its calls in their order."""
+    """What one program said, the records of its calls in their order, and what an origin saw of them."""
 
     done: Done
     records: list[Record]
+    requests: list[Request]
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -65,10 +67,11 @@ class Run:
 
 @dataclass
 class Sdks:
-    """The product, the origin, and ways to run programs."""
+    """The product, what the origin heard, and ways to run programs."""
 
     product: Product
-    origin: OriginThread
+    heard: list[Request]
+    """By the origin, in the order in which they came, on whichever connection."""
 
     def run(self, script: str, *arguments: str, account: str = "agent", **how: Any) -> Run:
         """A Python program through `exeat run`."""
@@ -76,7 +79,7 @@ class Sdks:
 
     def command(self, *command: str, account: str, code: int = 0, **how: Any) -> Run:
         """Any program through `exeat run`."""
-        before = len(self.origin.origin.requests)
+        before = len(self.heard)
         done = self.product.run(*command, account=account, **how)
         assert done.code == code, done
         run = next(word for word in done.err.split() if word.startswith("r_"))
@@ -85,7 +88,7 @@ class Sdks:
 
     def at_the_door(self, script: str, account: str = "door") -> Run:
         """A Python program at the gate's own base URL, with an Exeat credential and nothing in its environment."""
-        before = len(self.origin.origin.requests)
+        before = len(self.heard)
         issued = self.product.cli("token", "issue", account, "--json").ok().json
         host, port = self.product.door()
         arguments = (f"http://{host}:{port}/to", issued["token"])
@@ -98,22 +101,33 @@ class Sdks:
             Done(done.returncode, done.stdout, done.stderr).ok(), issued["run"], before, issued["token"]
         )
 
+    def beside(self, sidecar: Sidecar, *command: str) -> Run:
+        """Any program that has read a sidecar's file, and nothing else."""
+        before = len(self.heard)
+        done = subprocess.run(
+            ["sh", "-c", '. "$0" && exec "$@"', str(sidecar.env_file), *command],
+            env={"HOME": str(self.product.folder), "PATH": os.environ["PATH"]},
+            capture_output=True, text=True, timeout=120.0, check=False,
+        )  # fmt: skip
+        keys = [line.split()[1] for line in done.stderr.splitlines() if line.startswith("key ")]
+        return self._seen_from_outside(
+            Done(done.returncode, done.stdout, done.stderr).ok(), sidecar.ready["run"], before, *keys
+        )
+
     def _seen_from_outside(self, done: Done, run: str, before: int, *keys: str) -> Run:
         """The program saw no secret of a service, and a service none of the program's keys."""
         assert vendors.SECRET not in done.out + done.err
-        for request in self.origin.origin.requests[before:]:
-            for key in (AGENTS_OWN, *keys):
-                assert key.encode() not in request.raw
-                assert b64encode(f"{key}:".encode())[:-4] not in request.raw
+        requests = self.heard[before:]
+        for request in requests:
+            scheme, _, pair = (request.header("authorization") or "").partition(" ")
+            brought = request.raw + (b64decode(pair) if scheme == "Basic" else b"")
+            assert not [key for key in (AGENTS_OWN, *keys) if key.encode() in brought]
         records = [
             record
             for record in self.product.records("call.intent", "call.denied", "call.rejected")
             if (record.get("agent") or {}).get("run") == run
         ]
-        return Run(done, records)
-
-    def seen(self, host: str) -> list[Request]:
-        return [request for request in self.origin.origin.requests if request.header("host") == host]
+        return Run(done, records, requests)
 
 
 def verdict(record: Record) -> str:
@@ -132,11 +146,14 @@ def sdks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sdks]:
     git = GitServer(Path(tmp_path_factory.mktemp("git")))
     hosts = (*(vendor.host for vendor in vendors.VENDORS), "github.com", "mcp.test")
 
+    heard: list[Request] = []
+
     async def script(request: Request, peer: Any) -> None:
+        heard.append(request)
         await (git.answer if request.header("host") == "github.com" else vendors.answer)(request, peer)
 
     secrets = {"vendors": vendors.SECRET.encode()}
     with OriginThread(hosts, script) as origin, McpServer(origin.authority, vendors.SECRET) as mcp:
         policy = vendors.policy(origin.port, mcp.port)
         with running(policy=policy, files={"ca.pem": origin.authority.pem}, secrets=secrets) as product:
-            yield Sdks(product, origin)
+            yield Sdks(product, heard)

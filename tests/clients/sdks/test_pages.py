@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.sdks.conftest import PYTHON, TELL, Sdks
+from tests.clients.sdks.conftest import PYTHON, TELL, Run, Sdks
+from tests.control.test_relay_command import sidecar
 
 PAGES = Path(__file__).resolve().parents[3] / "docs/how-to/clients"
 EACH = f"""{TELL}
@@ -23,23 +24,36 @@ def programs(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    ("page", "calls"),
-    [
-        ("python-http", {"saas": 8 + 4}),
-        ("openai-anthropic", {"openai": 2 + 1, "anthropic": 2 + 1}),
-        ("stripe-slack-github-twilio", dict.fromkeys(("stripe", "slack", "github", "twilio"), 2 + 1)),
-        ("google", {"google": 2 + 1}),
-        ("aws", {"s3": 2 + 1}),
-        ("mcp", None),
-    ],
+CALLS: tuple[tuple[str, dict[str, int] | None], ...] = (
+    ("python-http", {"saas": 8 + 4}),
+    ("openai-anthropic", {"openai": 2 + 1, "anthropic": 2 + 1}),
+    ("stripe-slack-github-twilio", dict.fromkeys(("stripe", "slack", "github", "twilio"), 2 + 1)),
+    ("google", {"google": 2 + 1}),
+    ("aws", {"s3": 2 + 1}),
+    ("mcp", None),
 )
+"""Page: how many calls its programs make on each connection."""
+
+
+@pytest.mark.parametrize(("page", "calls"), CALLS, ids=[page for page, _ in CALLS])
 def test_every_python_program_of_a_page_runs(sdks: Sdks, page: str, calls: dict[str, int] | None) -> None:
     """Each makes the calls that it shows, and the last program of a page makes them at the base URL."""
     found = programs(PAGES / f"{page}.md", "python")
     run = sdks.command(*PYTHON, EACH, *found, account="reader")
-    assert [told["ran"] for told in run.told] == list(range(len(found)))
     assert len(found) >= 2
+    ran_as_told(run, len(found), calls)
+
+
+def test_a_pages_programs_run_beside_a_relay_as_well(sdks: Sdks, tmp_path: Path) -> None:
+    """With what the relay's file says, which is what `exeat run` sets."""
+    page = "python-http"
+    found = programs(PAGES / f"{page}.md", "python")
+    with sidecar(sdks.product, tmp_path, "--as", "reader") as relay:
+        ran_as_told(sdks.beside(relay, *PYTHON, EACH, *found), len(found), dict(CALLS)[page])
+
+
+def ran_as_told(run: Run, programs: int, calls: dict[str, int] | None) -> None:
+    assert [told["ran"] for told in run.told] == list(range(programs))
     verdicts = run.verdicts()
     if calls is not None:
         assert {name: [at for at, _ in verdicts].count(name) for name in calls} == calls
