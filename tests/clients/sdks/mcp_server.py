@@ -22,6 +22,10 @@ server = MCPServer("tools", log_level="ERROR")
 def add(a: int, b: int) -> int:
     return a + b
 
+@server.tool()
+def remove(name: str) -> str:
+    return "removed " + name
+
 # The Host that it is asked by is a name of the test's, not the address that it listens on.
 security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
 tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=security)

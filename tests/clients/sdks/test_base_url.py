@@ -145,18 +145,22 @@ STS = """
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import ClientError
 config = Config(signature_version=UNSIGNED, retries={"mode": "standard", "total_max_attempts": 3})
 sts = boto3.client("sts", region_name="us-east-1", endpoint_url=f"{base}/sts", config=config)
 sts.meta.events.register("before-call", lambda params, **_: params["headers"].update({"X-Api-Key": key}))
 for _ in range(2): tell(text=sts.get_caller_identity()["Account"])
+error = refusal(lambda: sts.get_session_token(), ClientError)
+tell(kind=error.response["Error"]["Code"], code=error.response["ResponseMetadata"]["HTTPHeaders"]["exeat-code"])
 """
 
 
 def test_boto3_waits(sdks: Sdks) -> None:
     run = sdks.at_the_door(STS)
-    assert run.told == [{"text": "123456789012"}] * 2
-    assert run.verdicts()[:3] == [("sts", "allow"), ("sts", "rate_limited"), ("sts", "allow")]
-    run.waited(1)
+    *allowed, denied = run.told
+    assert allowed == [{"text": "123456789012"}] * 2
+    assert denied == {"kind": "AccessDenied", "code": "not_allowed"}
+    waits(run, "sts")
 
 
 GOOGLE = """

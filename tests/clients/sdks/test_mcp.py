@@ -3,13 +3,17 @@
 import pytest
 
 from tests.clients.sdks.conftest import Sdks
+from tests.clients.sdks.test_pages import PAGES
+from tests.clients.sdks.vendors import ADD_ALONE
 
 PROGRAM = """
 import anyio, httpx2
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 async def add(client):
-    try: tell(sum=(await client.call_tool("add", {"a": 2, "b": 3})).structured_content)
+    return await call(client, "add", {"a": 2, "b": 3})
+async def call(client, tool, arguments):
+    try: tell(sum=(await client.call_tool(tool, arguments)).structured_content)
     except MCPError as error:
         tell(number=error.code, text=error.message, code=error.data["code"], call=error.data["call"],
              wait=error.data.get("retry_after"))
@@ -19,6 +23,7 @@ async def main():
         while (limited := await add(client)) is None: pass
         await anyio.sleep(limited.data["retry_after"])
         await add(client)
+        await call(client, "remove", {"name": "everything"})
     try:
         async with reach("/elsewhere") as client: tell(unexpected=True)
     except* MCPError as error:
@@ -48,13 +53,18 @@ def test_mcp(sdks: Sdks, door: str) -> None:
         run = sdks.run(THROUGH + PROGRAM, account="tools")
     else:
         run = sdks.at_the_door(AT_THE_DOOR + PROGRAM, account="tools-door")
-    *first, limited, second, denied = run.told
+    *first, limited, second, other_tool, denied = run.told
     assert first, "the account's limit is above what it takes to make one call"
     assert [*first, second] == [{"sum": {"result": 5}}] * (len(first) + 1)
     assert (limited["number"], limited["code"], limited["wait"]) == (429, "rate_limited", 2)
     assert limited["text"].startswith("rate_limited: ")
     assert (denied["number"], denied["code"]) == (403, "not_allowed")
+    assert (other_tool["number"], other_tool["code"]) == (403, "not_allowed")
     assert denied["text"].startswith("not_allowed: ")
     assert denied["call"] == run.records[-1]["call"]
     refused = [position for position, (_, verdict) in enumerate(run.verdicts()) if verdict == "rate_limited"]
     run.waited(*refused)
+
+
+def test_the_rule_of_the_page_is_the_one_that_is_tested() -> None:
+    assert ADD_ALONE in (PAGES / "mcp.md").read_text(encoding="utf-8")

@@ -48,6 +48,8 @@ class Vendor:
     answer: bytes
     present: str = "bearer"
     """As a policy says it; empty: the connection has no secret."""
+    when: str = ""
+    """The condition of its rule."""
 
 
 VENDORS: Final = (
@@ -62,7 +64,10 @@ VENDORS: Final = (
         "twilio", "api.twilio.com", "POST", f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json",
         _json({"sid": "SM1", "status": "queued"}), f"{{basic: {ACCOUNT}}}",
     ),
-    Vendor("sts", "sts.us-east-1.amazonaws.com", "POST", "/", _typed("text/xml", CALLER), ""),
+    Vendor(
+        "sts", "sts.us-east-1.amazonaws.com", "POST", "/", _typed("text/xml", CALLER), "",
+        "body.Action == 'GetCallerIdentity'",
+    ),
     Vendor("s3", "s3.amazonaws.com", "GET", "/reports/june.csv", _typed("text/csv", b"a,b\n"), ""),
     Vendor(
         "dynamodb", "dynamodb.us-east-1.amazonaws.com", "POST", "/tables",
@@ -83,6 +88,10 @@ async def answer(request: Request, peer: Peer) -> None:
     await peer.send(reply(b"{}", status="418 I'm a teapot"))
 
 
+ADD_ALONE: Final = "body.method != 'tools/call' || body.params.name == 'add'"
+"""Of the tools of the MCP server."""
+
+
 def policy(port: int, mcp_port: int) -> str:
     """One tenant of accounts that differ in what they may do in a time: ACCOUNTS says it."""
     owners = "owners: {accountable: a@x.example, system: s@x.example, risk: r@x.example}"
@@ -92,12 +101,14 @@ def policy(port: int, mcp_port: int) -> str:
         secret = f", secret: vendors, present: {vendor.present}" if vendor.present else ""
         lines.append(f'  {vendor.name}: {{host: {vendor.host}, dial: "127.0.0.1:{port}", ca: ca.pem{secret}}}')
         call = f'connection: {vendor.name}, methods: [{vendor.method}], path: "{vendor.path}"'
-        rules.append(f"      - {{id: {vendor.name}, allow: {{{call}}}}}")
+        when = f', when: "{vendor.when}"' if vendor.when else ""
+        rules.append(f"      - {{id: {vendor.name}, allow: {{{call}}}{when}}}")
     git = f'host: github.com, dial: "127.0.0.1:{port}", ca: ca.pem, secret: vendors, present: {{basic: x}}'
     tools = f'host: mcp.test, dial: "127.0.0.1:{mcp_port}", ca: ca.pem, secret: vendors, service: mcp'
     lines += [f"  git: {{{git}}}", f"  tools: {{{tools}}}", "accounts:"]
     rules.append("      - {id: git, allow: {connection: git, methods: [GET, POST], path: /acme/tools.git/**}}")
-    rules.append("      - {id: tools, allow: {connection: tools, methods: [GET, POST], path: /mcp}}")
+    tools = "{connection: tools, methods: [POST], path: /mcp}"
+    rules.append(f'      - {{id: tools, allow: {tools}, when: "{ADD_ALONE}"}}')
     for account, rate in ACCOUNTS.items():
         lines += [f"  {account}:", f"    {owners}", f"    limits: {{rate: [{rate}]}}", "    rules:", *rules]
     return "\n".join(lines) + "\n"
