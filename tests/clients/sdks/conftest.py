@@ -60,9 +60,9 @@ class Run:
         """The refused attempt of this number was made again, not before its Retry-After had passed, and allowed."""
         limited, again = self.records[refused], self.records[refused + 1]
         assert (verdict(limited), verdict(again)) == ("rate_limited", "allow")
-        # A call is freed every two seconds; what is said is the rest of them, rounded up, and the tests that look
-        # at it see 2. Less two milliseconds, because records are written with whole ones.
-        assert _seconds_between(limited, again) >= RETRY_AFTER - 0.002
+        # What was said is the rest of two seconds, rounded up. It is written down after the refusal was decided upon,
+        # and was one second at the least: longer than any SDK's own first pause.
+        assert _seconds_between(limited, again) >= 0.998  # records have whole milliseconds
 
 
 @dataclass
@@ -128,6 +128,16 @@ class Sdks:
             if (record.get("agent") or {}).get("run") == run
         ]
         return Run(done, records, requests)
+
+
+def soon(wait: object) -> bool:
+    """True for the Retry-After of a call that is freed two seconds after the last one."""
+    return int(str(wait)) in (1, RETRY_AFTER)
+
+
+def later(wait: object) -> bool:
+    """True for the Retry-After of a call that is freed an hour after the last one."""
+    return 3500 < int(str(wait)) <= 3600
 
 
 def verdict(record: Record) -> str:

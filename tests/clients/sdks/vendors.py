@@ -114,16 +114,26 @@ def policy(port: int, mcp_port: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-SOON: Final = "max: 30, per: minute"
-"""Freed two seconds later."""
-_ONE: Final = ", ".join(f"{{connection: {vendor.name}, {SOON}, burst: 1}}" for vendor in VENDORS)
+_SOON: Final = "max: 30, per: minute, burst: 1"
+"""Freed two seconds later: for programs that wait and go on."""
+_LATER: Final = "max: 1, per: hour, burst: 1"
+"""Freed an hour later: for programs that do not wait, however slow a machine is."""
+
+
+def _limits(soon: str) -> str:
+    """One call on each connection, and the next soon on those that are named, separated by spaces."""
+    rates = {vendor.name: _SOON if vendor.name in soon.split() else _LATER for vendor in VENDORS}
+    return ", ".join(f"{{connection: {name}, {rate}}}" for name, rate in rates.items())
+
+
 ACCOUNTS: Final = {
-    "agent": _ONE,
-    "door": _ONE,
-    **dict.fromkeys(("requests", "httpx2", "aiohttp", "urllib3", "curl"), f"{{connection: saas, {SOON}, burst: 1}}"),
+    "agent": _limits(soon="anthropic github sts"),
+    "door": _limits(soon="openai anthropic slack github google sts"),
+    **{name: _limits(soon="saas") for name in ("requests", "urllib3", "curl")},
+    **{name: _limits(soon="") for name in ("httpx2", "aiohttp")},
     "git": "{connection: git, max: 3, per: hour, burst: 3}",
-    "tools": f"{{connection: tools, {SOON}, burst: 5}}",
-    "tools-door": f"{{connection: tools, {SOON}, burst: 5}}",
+    "tools": "{connection: tools, max: 30, per: minute, burst: 5}",
+    "tools-door": "{connection: tools, max: 30, per: minute, burst: 5}",
     "reader": "",
 }
 """Account: its limits. One for each program that counts, so that none waits for another."""
