@@ -3,6 +3,7 @@
 import click
 
 from control.cli.doctor_client import client
+from control.cli.doctor_egress import egress
 from control.cli.findings import describe
 from control.cli.invocation import Exit, Invocation, command_options
 from control.codec import to_json
@@ -26,3 +27,4 @@ def doctor(invocation: Invocation) -> None:
 
 
 doctor.add_command(client)
+doctor.add_command(egress)
