@@ -1,7 +1,7 @@
 """What the verifier says: a value for programs, a text for people."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ledger.clock import parse_stamp
@@ -27,6 +27,26 @@ NOT_PROVEN: Final = (
     "that no other history was signed with these keys: nothing outside this directory witnesses it (rung 0)",
     "records after the newest checkpoint against whoever can remove both them and their receipts",
 )
+
+
+EGRESS_ACT: Final = "egress.probed"
+"""The operator's act that says whether an agent's surroundings had a way around the gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class EgressProbe:
+    """The last such act: what an operator says to have found, in one place at one time."""
+
+    seq: int
+    ts: str
+    tenant: str
+    result: str
+    opened: str
+
+    def __str__(self) -> str:
+        shown = self.opened if len(self.opened) <= 200 else self.opened[:197] + "..."
+        found = f"{self.result}: {shown}" if shown else self.result
+        return f"#{self.seq}, {self.ts}, tenant {self.tenant}, found: {found}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,7 @@ class Report:
     open_calls: tuple[str, ...]
     policies: int
     tenant: dict[str, object] | None
+    egress_probe: EgressProbe | None
     not_proven: tuple[str, ...]
 
     @property
@@ -117,6 +138,7 @@ class Report:
             "open_calls": list(self.open_calls),
             "policies": self.policies,
             "tenant": self.tenant,
+            "egress_probe": None if self.egress_probe is None else asdict(self.egress_probe),
             "not_proven": list(self.not_proven),
         }
 
@@ -134,6 +156,7 @@ class Tally:
         self._indeterminate = 0
         self._indeterminate_calls: list[str] = []
         self._checkpointed_ts = ""
+        self._egress_probe: EgressProbe | None = None
 
     def add(self, seq: int, type_: str, tenant: str, record: dict[str, Any]) -> None:
         """One verified record."""
@@ -146,6 +169,11 @@ class Tally:
                 self._indeterminate_calls.append(f"{record['call']} #{seq}")
         elif type_ == "seal":
             self._checkpointed_ts = record["ts"]
+        elif type_ == "operator.act" and record["act"] == EGRESS_ACT:
+            detail = record["detail"]
+            self._egress_probe = EgressProbe(
+                seq, record["ts"], tenant, detail.get("result", "not said"), detail.get("opened", "")
+            )
 
     def report(self, run: "_Verification", required: int) -> Report:
         """The report of a finished run. The rung is never graded up: nothing here looks beyond the directory."""
@@ -203,8 +231,15 @@ class Tally:
             open_calls=tuple(f"{intent.call} #{intent.seq}" for intent in list(state.calls.open.values())[:MAX_LISTED]),
             policies=len(state.policies),
             tenant=tenant,
-            not_proven=NOT_PROVEN,
+            egress_probe=self._egress_probe,
+            not_proven=(*NOT_PROVEN[:1], _around(self._egress_probe), *NOT_PROVEN[1:]),
         )
+
+
+def _around(probe: EgressProbe | None) -> str:
+    if probe is None:
+        return "that there is no way around it: no egress probe is on record"
+    return f"that there is no way around it: the last egress probe on record proves none ({probe})"
 
 
 def render(report: Report) -> str:

@@ -86,3 +86,34 @@ def test_a_ledger_can_be_verified_again_and_again_while_it_is_written(world, rec
                 assert {finding.name for finding in report.findings} <= {"tail_torn", "recovery_unfinished"}
         assert all(future.result(30) for future in waiting)
     assert verify(tmp_path / "ledger", trust).exit_code == 0
+
+
+def act(act: str, **detail: str):
+    return "operator.act", "acme", {"act": act, "actor": {"kind": "uid", "id": "uid:0", "name": "root"}, "detail": detail}
+
+
+def test_the_last_egress_probe_is_named_beside_what_it_does_not_prove(world, records, tmp_path):
+    with world() as ledger:
+        fill(ledger, records)
+        trust = ledger.trust()
+        report = verify(tmp_path / "ledger", trust)
+        assert report.egress_probe is None
+        assert "no way around it: no egress probe is on record" in render(report)
+        ledger.submit(*act("egress.probed", result="open", opened="tcp 1.1.1.1:443")).result(10)
+        newest = ledger.submit(*act("egress.probed", result="nothing open", opened="")).result(10)
+        ledger.submit(*act("run.isolated", result="open")).result(10)
+    report = verify(tmp_path / "ledger", trust)
+    assert report.exit_code == 0
+    text = render(report).split("NOT PROVEN")[1]
+    assert "no way around it: the last egress probe on record proves none" in text
+    assert f"(#{newest.seq}, " in text
+    assert "found: nothing open)" in text
+    assert json.loads(json.dumps(report.to_json()))["egress_probe"]["result"] == "nothing open"
+    assert "that the gate saw every call" in text
+
+
+def test_an_act_of_that_name_without_a_result_is_no_clean_bill(world, records, tmp_path):
+    with world() as ledger:
+        ledger.submit(*act("egress.probed")).result(10)
+        trust = ledger.trust()
+    assert "found: not said" in render(verify(tmp_path / "ledger", trust))
