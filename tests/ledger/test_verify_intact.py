@@ -89,7 +89,8 @@ def test_a_ledger_can_be_verified_again_and_again_while_it_is_written(world, rec
 
 
 def act(act: str, **detail: str):
-    return "operator.act", "acme", {"act": act, "actor": {"kind": "uid", "id": "uid:0", "name": "root"}, "detail": detail}
+    actor = {"kind": "uid", "id": "uid:0", "name": "root"}
+    return "operator.act", "acme", {"act": act, "actor": actor, "detail": detail}
 
 
 def test_the_last_egress_probe_is_named_beside_what_it_does_not_prove(world, records, tmp_path):
