@@ -27,7 +27,8 @@ pytestmark = [
 @contextlib.contextmanager
 def another_service(address: str) -> Iterator[int]:
     """Something on the machine that answers whoever reaches it, and is not Exeat."""
-    with socket.create_server((address, 0)) as server:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as server:
 
         def serve() -> None:
             with contextlib.suppress(OSError):
