@@ -88,19 +88,23 @@ class Result:
 async def probe(
     environment: Mapping[str, str], state: Path, targets: tuple[Target, ...], *, defaults: bool, seconds: float
 ) -> Result:
-    """Every way is tried, all at once; each for at most `seconds`."""
+    """Every way is tried, those of a kind at once; each for at most `seconds`."""
     wanted = list(targets)
     if defaults:
         wanted += [parse_target(text) for text in PUBLIC]
-        wanted += [*local.resolvers(), *local.gateways(), *local.cluster(environment)]
+        named = [*local.resolvers(), *local.gateways(), *local.cluster(environment)]
+        # Exeat may listen on the gateway of an agent's network, and is no way around itself.
+        wanted += [target for target in named if (target.host, target.port) != local.door_of(environment)]
     door_task = asyncio.create_task(_door(environment))
     tried = await asyncio.gather(*(try_way(target, seconds) for target in dict.fromkeys(wanted)))
     ways = [*tried, *local.variables(environment), *await local.gate_secrets(state, seconds), local.privileges()]
     if defaults:
         powers = await local.powers(environment, seconds)
         known = {way.target.partition(" (")[0] for way in powers} | {str(state / SOCKET_NAME)}
-        ways += [*powers, *await local.found_sockets(known, seconds)]
-        ways += [*await local.listeners(local.door_of(environment), seconds), *local.devices()]
+        others, listeners = await asyncio.gather(
+            local.found_sockets(known, seconds), local.listeners(local.door_of(environment), seconds)
+        )
+        ways += [*powers, *others, *listeners, *local.devices()]
     else:
         ways.append(Way("defaults", "all", Outcome.NOT_TRIED, "only what was named was to be tried"))
     return Result(

@@ -132,9 +132,9 @@ async def powers(
         value = environment.get(variable, "")
         if value.startswith(before) and value != "":
             named.append((whose, value.removeprefix(before).split(",")[0] + behind))
-    return [
-        Way("socket", f"{path} ({whose})", *await try_socket(path, seconds)) for whose, path in dict.fromkeys(named)
-    ]
+    wanted = list(dict.fromkeys(named))
+    found = await asyncio.gather(*(try_socket(path, seconds) for _, path in wanted))
+    return [Way("socket", f"{path} ({whose})", *seen) for (whose, path), seen in zip(wanted, found, strict=True)]
 
 
 TYPES: Final = {"0001": socket.SOCK_STREAM, "0005": socket.SOCK_SEQPACKET}
@@ -142,43 +142,50 @@ LISTENING: Final = 0x10000
 """proc(5), net/unix: __SO_ACCEPTCON in the flags."""
 
 
-async def found_sockets(known: set[str], seconds: float) -> list[Way]:
+async def found_sockets(known: set[str], seconds: float, proc: Path = Path("/proc/net")) -> list[Way]:
     """Unix sockets, abstract ones too, on which somebody in this network namespace listens, and who else takes us."""
     found: dict[str, int] = {}
-    for line in _lines(Path("/proc/net/unix"))[1:]:
-        words = line.split(maxsplit=7)
+    for words in (line.split(maxsplit=7) for line in _lines(proc / "unix")[1:]):
         if len(words) == 8 and words[4] in TYPES and int(words[3], 16) & LISTENING and words[7] not in known:
             found.setdefault(words[7], TYPES[words[4]])
-    ways = []
-    for name, kind in list(found.items())[:MAX_FOUND]:
-        outcome, text = await try_socket("\0" + name[1:] if name.startswith("@") else name, seconds, kind)
-        if outcome is Outcome.OPEN:
-            outcome, text = Outcome.UNCLEAR, "somebody listens; whether that leads out is for you to know"
-        ways.append(Way("socket", name.encode("utf-8", "backslashreplace").decode(), outcome, text))
-    return ways or [Way("socket", "others", Outcome.CLOSED, "nobody listens on any")]
+    ways = await asyncio.gather(*(_found(name, kind, seconds) for name, kind in list(found.items())[:MAX_FOUND]))
+    return list(ways) or [Way("socket", "others", Outcome.CLOSED, "nobody listens on any")]
 
 
-async def listeners(door: tuple[str, int] | None, seconds: float) -> list[Way]:
-    """TCP listeners on this network's loopback besides the door."""
-    ports: set[tuple[str, int]] = set()
-    for table, family in (("tcp", "127.0.0.1"), ("tcp6", "::1")):
-        for line in _lines(Path("/proc/net") / table)[1:]:
-            words = line.split()
+async def _found(name: str, kind: int, seconds: float) -> Way:
+    outcome, text = await try_socket("\0" + name[1:] if name.startswith("@") else name, seconds, kind)
+    if outcome is Outcome.OPEN:
+        outcome, text = Outcome.UNCLEAR, "somebody listens; whether that leads out is for you to know"
+    return Way("socket", name.encode("utf-8", "backslashreplace").decode(), outcome, text)
+
+
+async def listeners(door: tuple[str, int] | None, seconds: float, proc: Path = Path("/proc/net")) -> list[Way]:
+    """TCP listeners of this network besides the door."""
+    found: set[tuple[str, int]] = set()
+    for table in ("tcp", "tcp6"):
+        for words in map(str.split, _lines(proc / table)[1:]):
             if len(words) > 3 and words[3] == "0A":  # TCP_LISTEN
-                ports.add((family, int(words[1].rpartition(":")[2], 16)))
-    ways = []
-    for host, port in sorted(ports)[:MAX_FOUND]:
-        if (host, port) == door:
-            continue
-        outcome, text = await _connects(host, port, seconds)
-        ways.append(Way("listener", f"{host}:{port}", outcome, text))
+                address, _, port = words[1].rpartition(":")
+                found.add((_kernel_address(address), int(port, 16)))
+    places = [Target("tcp", host, port) for host, port in sorted(found) if (host, port) != door][:MAX_FOUND]
+    seen = await asyncio.gather(*(_connects(place, seconds) for place in places))
+    ways = [Way("listener", str(place).removeprefix("tcp/"), *how) for place, how in zip(places, seen, strict=True)]
     return ways or [Way("listener", "loopback", Outcome.CLOSED, "nothing listens there but the door")]
 
 
-async def _connects(host: str, port: int, seconds: float) -> tuple[Outcome, str]:
+def _kernel_address(text: str) -> str:
+    """An address as /proc/net writes it: words of 32 bits in the machine's order; "any" is reached on loopback."""
+    packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
+    address = ip_address(packed)
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "::1"
+    return str(address)
+
+
+async def _connects(place: Target, seconds: float) -> tuple[Outcome, str]:
     try:
         async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(place.host, place.port)
     except TimeoutError:
         return Outcome.UNCLEAR, "no answer"
     except OSError as error:

@@ -48,7 +48,7 @@ class TargetType(click.ParamType[Target]):
     default=3.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long each way is given; all are tried at once.",
+    help="How long each way is given; many are tried at once.",
 )
 @click.option(
     "--record",

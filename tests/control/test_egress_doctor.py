@@ -6,9 +6,11 @@ Everything is on loopback or in a namespace without a route: no packet leaves th
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +20,7 @@ import pytest
 
 from control.cli import run_command
 from control.egress_doctor import Door, Result, for_the_ledger, parse_result
-from control.egress_local import gateways, powers, privileges, resolvers, variables
+from control.egress_local import found_sockets, gateways, listeners, powers, privileges, resolvers, variables
 from control.egress_ways import KINDS, PUBLIC, Outcome, Way, parse_target, try_way
 from control.environment import MATRIX, Value
 from control.operations import WrongUse
@@ -122,6 +124,34 @@ def test_resolvers_and_gateways_are_read_from_the_machine(tmp_path: Path) -> Non
     found = [str(target) for target in gateways(tmp_path)]
     assert found[0] == "dns/10.0.0.1:53"
     assert "tcp/10.0.0.1:443" in found
+
+
+def test_abstract_sockets_are_found_by_the_kernels_table(tmp_path: Path) -> None:
+    name = f"exeat-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0{name}")
+        server.listen()
+        (line,) = [line for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(f"@{name}")]
+        (tmp_path / "unix").write_text(f"Num RefCount Protocol Flags Type St Inode Path\n{line}\n")
+        (way,) = asyncio.run(found_sockets(set(), 2.0, tmp_path))
+    assert (way.target, way.outcome) == (f"@{name}", Outcome.UNCLEAR)
+    (way,) = asyncio.run(found_sockets(set(), 2.0, tmp_path))
+    assert way.outcome is Outcome.CLOSED
+
+
+def test_listeners_besides_the_door_are_named() -> None:
+    """By the kernel's own tables; only what this test listens on is connected to."""
+    with answering(socket.SOCK_STREAM) as port, tempfile.TemporaryDirectory() as folder:
+        head = "  sl  local_address rem_address   st\n"
+        row = "   0: {}:{:04X} 00000000:0000 {} 0\n"
+        loopback, any_, none = "0100007F", "00000000", "0" * 24 + "01000000"
+        (Path(folder) / "tcp").write_text(head + row.format(loopback, port, "0A") + row.format(loopback, 9, "01"))
+        (Path(folder) / "tcp6").write_text(head + row.format(none, 0xFFFF, "0A"))
+        found = asyncio.run(listeners(("::1", 0xFFFF), 2.0, Path(folder)))
+        assert [(way.target, way.outcome) for way in found] == [(f"127.0.0.1:{port}", Outcome.UNCLEAR)]
+        (Path(folder) / "tcp").write_text(head + row.format(any_, port, "0A"))
+        found = asyncio.run(listeners(("127.0.0.1", port), 2.0, Path(folder)))
+        assert [way.target for way in found] == ["[::1]:65535"]
 
 
 def test_a_socket_that_gives_power_is_open_where_it_can_be_connected(tmp_path: Path) -> None:
