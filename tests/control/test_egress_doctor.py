@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from control.cli import run_command
-from control.egress_doctor import Door, Result, for_the_ledger, parse_result
+from control.doctor import PROBE_HOST
+from control.egress_doctor import Door, Result, for_the_ledger, parse_result, probe
 from control.egress_local import found_sockets, gateways, listeners, powers, privileges, resolvers, variables
 from control.egress_ways import KINDS, PUBLIC, Outcome, Way, parse_target, try_way
 from control.environment import MATRIX, Value
@@ -27,6 +28,8 @@ from control.operations import WrongUse
 from tests.control.isolation.test_isolated_runs import _namespaces_are_to_be_had
 from tests.control.test_product_round_trip import SECRET, Service
 from tests.worlds.anybody import for_anybody, may_mount
+from tests.worlds.authority import Authority
+from tests.worlds.origin import Origin, Peer, Request
 from tests.worlds.origin_thread import OriginThread
 from tests.worlds.product import EXEAT, Product, running
 
@@ -178,6 +181,61 @@ def test_variables_that_lead_past_the_proxy_are_unclear() -> None:
 def test_a_program_that_can_change_its_network_is_not_contained(held: str, outcome: Outcome, tmp_path: Path) -> None:
     (tmp_path / "status").write_text(f"Name:\tx\nCapEff:\t{held}\n")
     assert privileges(tmp_path / "status").outcome is outcome
+
+
+# The door
+
+
+async def through_another_proxy(trusted: bool, code: bytes) -> Door:
+    """What the probe says of a proxy that opens every tunnel to a server of its own."""
+    authority = Authority()
+
+    async def script(_: Request, peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 403 Forbidden\r\n" + code + b"Content-Length: 0\r\n\r\n")
+
+    async with Origin(authority.issue(PROBE_HOST), script) as origin:
+
+        async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            inner, outer = await asyncio.open_connection("127.0.0.1", origin.port)
+            with contextlib.suppress(OSError):
+                await asyncio.gather(piped(reader, outer), piped(inner, writer))
+            outer.close()
+            writer.close()
+
+        server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = Path(folder) / "ca.pem"
+            bundle.write_text((authority if trusted else Authority()).pem)
+            environment = {"HTTPS_PROXY": f"http://a:b@127.0.0.1:{port}", "SSL_CERT_FILE": str(bundle)}
+            nowhere = (parse_target("name/localhost"),)
+            found = await probe(environment, Path(folder), nowhere, defaults=False, seconds=2.0)
+        server.close()
+        await server.wait_closed()
+        return found.door
+
+
+async def piped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "code", "reached", "text"),
+    [
+        pytest.param(True, b"Exeat-Code: x\r\n", True, "reached and trusted", id="ours"),
+        pytest.param(True, b"", False, "without a code of Exeat's", id="no-code"),
+        pytest.param(False, b"Exeat-Code: x\r\n", False, "not trusted", id="not-trusted"),
+    ],
+)
+def test_another_proxy_does_not_pass_for_the_door(trusted: bool, code: bytes, reached: bool, text: str) -> None:
+    door = asyncio.run(through_another_proxy(trusted, code))
+    assert door.reached is reached, door
+    assert text in door.text
 
 
 # What is brought to be recorded
