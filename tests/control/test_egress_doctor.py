@@ -320,13 +320,18 @@ def only(service: Service) -> tuple[str, ...]:
 
 
 def test_an_open_way_is_found_and_an_operator_puts_it_on_record(product: Product, service: Service) -> None:
-    done = product.run(*PROBE, "--json", *only(service))
+    done = product.run(*PROBE, "--json", "--state", str(product.state), *only(service))
     assert done.code == 1, done.err
     found = done.json
     assert found["door"]["reached"], found["door"]
     outcomes = {way["target"]: way["outcome"] for way in found["ways"]}
     assert outcomes[f"127.0.0.1:{service.origin.port}"] == "open"
     assert outcomes["proxies"] == "closed"
+    same_user = {way["target"]: way["outcome"] for way in found["ways"] if way["kind"] == "gate"}
+    assert same_user == {
+        f"keys in {product.state}": "open",
+        f"{product.state}/operators.sock (operators)": "open",
+    }
     recorded = product.cli("doctor", "egress", "--record", "-", stdin=done.out.encode())
     assert recorded.code == 1, recorded.err
     act = [r for r in product.records("operator.act") if r["act"] == "egress.probed"][-1]
@@ -361,6 +366,7 @@ def test_an_isolated_run_has_no_way_out_and_no_way_to_say_so_itself(product: Pro
     public = [way for way in found["ways"] if way["kind"] in KINDS and way["target"] != target]
     assert len(public) >= len(PUBLIC)
     assert {way["outcome"] for way in public} <= {"closed", "unclear"}
+    assert {way["outcome"] for way in found["ways"] if way["kind"] == "gate"} == {"closed"}
     (tcp,) = {way["outcome"] for way in public if way["kind"] == "tcp"}
     assert tcp == "closed"
     assert {way["target"]: way["outcome"] for way in found["ways"]}["others"] == "closed"
