@@ -18,12 +18,14 @@ GATE, RELAY = POD["spec"]["initContainers"]
 
 def understood(arguments: list[str]) -> dict[str, Any]:
     """The options as the command line reads them. Raises for what it would refuse; only files are not looked for."""
-    command = root.get_command(click.Context(root), arguments[0])
+    # With its settings: a command keeps what its first context says about --help.
+    context = click.Context(root, **root.context_settings)
+    command = root.get_command(context, arguments[0])
     assert command is not None
     for parameter in command.params:
         if isinstance(parameter.type, click.Path):
             parameter.type.exists = False
-    return command.make_context(arguments[0], list(arguments[1:])).params
+    return command.make_context(arguments[0], list(arguments[1:]), parent=context).params
 
 
 def mounts(container: dict[str, Any]) -> dict[str, str]:

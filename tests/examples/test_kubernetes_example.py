@@ -152,11 +152,12 @@ def test_the_probe_runs_as_the_agent_does() -> None:
 def test_commands_are_commands(pod: dict[str, Any]) -> None:
     arguments = pod["spec"]["containers"][0]["args"]
     command: click.Command = root
-    context = click.Context(root)
+    # With its settings: a command keeps what its first context says about --help.
+    context = click.Context(root, **root.context_settings)
     while isinstance(command, click.Group) and not arguments[0].startswith("-"):
         found = command.get_command(context, arguments[0])
         assert found is not None
         command, arguments = found, arguments[1:]
-    assert command.make_context("exeat", list(arguments)).params
+    assert command.make_context("exeat", list(arguments), parent=context).params
     with pytest.raises(click.UsageError):
-        command.make_context("exeat", [*arguments, "--no-such-option"])
+        command.make_context("exeat", [*arguments, "--no-such-option"], parent=context)
