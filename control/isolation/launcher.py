@@ -29,6 +29,9 @@ FAILED = 3
 """As the command line's own code for what could not be run."""
 HIDDEN_FOLDERS = ("/run", "/var/run")
 """Where a machine's services have their sockets."""
+SHARED_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - looked through, not written to
+"""Where programs of all users put theirs, most often one folder deep."""
+SHARED_DEPTH = 2
 
 
 class StepFailed(Exception):
@@ -95,6 +98,8 @@ def _enter(plan: dict[str, Any]) -> socket.socket:
     """This process is in the namespaces; a listening socket of the new network comes back."""
     uid, gid = os.geteuid(), os.getegid()
     sockets = _bound_sockets()
+    with _Step("working folder"):
+        folder_of_work = os.getcwd()
     kinds = os.CLONE_NEWNET | os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWIPC
     if plan["become"] is None:
         with _Step("user namespace"):
@@ -116,6 +121,9 @@ def _enter(plan: dict[str, Any]) -> socket.socket:
         for folder in (*plan["hide"], *HIDDEN_FOLDERS):
             if os.path.isdir(folder) and not os.path.islink(folder):
                 _hide(folder)
+    with _Step("working folder"):
+        # Entered anew: the one we are in may be covered now, and relative paths would lead below the cover.
+        os.chdir(folder_of_work)
     return listener
 
 
@@ -135,17 +143,64 @@ def _hide(folder: str) -> None:
 
 
 def _bound_sockets() -> list[str]:
-    """Unix sockets in the file system that somebody has bound in the network we come from (proc(5), net/unix)."""
-    found = set()
+    """Unix sockets in the file system that somebody has bound in the network we come from (proc(5), net/unix).
+
+    The kernel lists the path as it was given to bind. It says nothing of the folder that a relative one started from,
+    so those of all processes that we see are tried; and nothing of a name that the socket got later, so where one is
+    gone its folder is looked through, as are the folders where everybody leaves sockets.
+    """
+    found: set[str] = set()
+    folders = set(SHARED_FOLDERS)
+    relative: set[str] = set()
     for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]:
-        path = line.split(maxsplit=7)[7:]
-        if path and path[0].startswith("/"):
-            try:
-                if stat.S_ISSOCK(os.lstat(path[0]).st_mode):
-                    found.add(path[0])
-            except OSError:
-                continue  # gone, or where we may not look; then the program may not either
+        for path in line.split(maxsplit=7)[7:]:
+            if path.startswith("@"):
+                continue  # abstract: it stays in its network namespace
+            if not path.startswith("/"):
+                relative.add(path)
+            elif _is_socket(path):
+                found.add(path)
+            else:
+                folders.add(os.path.dirname(path))
+    if relative:
+        for start in _working_folders():
+            found.update(path for name in relative if _is_socket(path := os.path.normpath(os.path.join(start, name))))
+    for folder in folders:
+        found.update(_sockets_in(folder, SHARED_DEPTH if folder in SHARED_FOLDERS else 1))
     return sorted(found)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False  # gone, or where we may not look; then the program may not either
+
+
+def _working_folders() -> set[str]:
+    found = set()
+    for process in os.listdir("/proc"):
+        if process.isdigit():
+            try:
+                found.add(os.readlink(f"/proc/{process}/cwd"))
+            except OSError:
+                continue  # ended, or another user's
+    return found
+
+
+def _sockets_in(folder: str, depth: int) -> list[str]:
+    """The sockets of a folder, and of those below it as deep as is said; links are not followed."""
+    found: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found += _sockets_in(entry.path, depth - 1) if depth > 1 else []
+                elif _is_socket(entry.path):
+                    found.append(entry.path)
+    except OSError:
+        return found  # gone, or where we may not look
+    return found
 
 
 # Process 1 of the new process namespace, and the program

@@ -147,6 +147,8 @@ def cure_of(step: str, number: int, sysctl: Path = SYSCTL) -> str:
         except OSError:
             return False
 
+    if step == "working folder":
+        return "Start it from a folder that the program may see: not below the state folder or /run."
     if number == errno.ENOSPC:
         none = [
             path.name for path in sorted((sysctl / "user").glob("max_*_namespaces")) if reads(f"user/{path.name}", "0")

@@ -100,6 +100,39 @@ def test_sockets_of_the_machine_are_out_of_reach(product: Product) -> None:
         assert product.run(*ask, options=ISOLATED).code == 7, "it cannot connect"
 
 
+@pytest.mark.parametrize("how", ["relative", "renamed"])
+def test_a_socket_is_covered_by_whatever_name_it_is_known(product: Product, how: str) -> None:
+    """The kernel lists the name that was given to bind: here one without its folder, or one that is no more."""
+    with tempfile.TemporaryDirectory(dir=product.folder) as folder:
+        Path(folder).chmod(0o755)
+        names = {"relative": "engine.sock", "renamed": f"{folder}/engine.new"}
+        script = (
+            "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); "
+            "os.rename(sys.argv[1], 'engine.sock'); os.chmod('engine.sock', 0o666); s.listen(); print(); "
+            "sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script, names[how]], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as daemon:
+            assert daemon.stdout is not None
+            daemon.stdout.readline()
+            ask = ("curl", "-sS", "--noproxy", "*", "-m", "1", "--unix-socket", f"{folder}/engine.sock", "http://e/")
+            assert product.run(*ask, options=("--user", "nobody")).code == 28, "it connects and waits for an answer"
+            assert product.run(*ask, options=ISOLATED).code == 7, "it cannot connect"
+            daemon.communicate()
+
+
+def test_it_is_not_started_inside_a_hidden_folder(product: Product) -> None:
+    """Whoever is in a folder already gets around what covers it: by `keys/ca.pem` to the authority's key."""
+    for folder, code in ((product.state / "keys", 3), (product.state, 0), (product.folder, 0)):
+        command = [*EXEAT, "run", *ISOLATED, "--", "sh", "-c", "echo started; ls -A keys operators.sock"]
+        done = subprocess.run(command, capture_output=True, env=product.env(), cwd=folder, timeout=60, check=False)
+        started = code == 0
+        assert (b"started" in done.stdout) == started, done.stderr
+        assert b"operators.sock" not in done.stdout, done.stdout
+        assert started or (done.returncode == 3 and b"Start it from a folder" in done.stderr), done.stderr
+
+
 @pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -9 $$", 137)])
 def test_exit_codes_pass(product: Product, script: str, code: int) -> None:
     assert product.run("sh", "-c", script, options=ISOLATED).code == code
@@ -193,13 +226,13 @@ def test_without_root_it_keeps_its_uid_and_the_state_is_hidden(service: Service)
     os.chown(folder, 65534, 65534)
     environment = Product(folder).env({"HOME": str(folder)})
 
-    def command(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def command(*words: str, stdin: bytes = b"", cwd: Path = folder) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [*nobody, *EXEAT, *words],
             input=stdin,
             capture_output=True,
             env=environment,
-            cwd=folder,
+            cwd=cwd,
             timeout=60,
             check=False,
         )
@@ -230,6 +263,8 @@ def test_without_root_it_keeps_its_uid_and_the_state_is_hidden(service: Service)
             done.stderr.decode()
         )
         assert b"own uid 65534" in done.stderr
+        inside = command("run", *ISOLATED, "--", "sh", "-c", "cat keys/ca.pem", cwd=folder / "state")
+        assert (inside.returncode, inside.stdout) == (1, b""), "a key that its own uid may read"
     finally:
         up.terminate()
         assert up.wait(30) == 0, (folder / "up.log").read_text()
