@@ -1,6 +1,7 @@
 """System calls that Python's library does not have, each raising `OSError`. Standard library only; Linux only."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -25,6 +26,8 @@ _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 """prctl(2)"""
 _SECCOMP_MODE_FILTER: Final = 2
+_KEYCTL_JOIN_SESSION_KEYRING: Final = 1
+"""keyctl(2)"""
 _CAPABILITY_VERSION_3: Final = 0x20080522
 """capget(2)"""
 _SIOCGIFFLAGS: Final = 0x8913
@@ -88,6 +91,17 @@ def drop_capabilities() -> None:
     """This process holds no capability: none effective, permitted or inheritable."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, bytes(24)))
+
+
+def new_session_keyring(keyctl: int) -> None:
+    """This process possesses none of the keys of the session it came from. `keyctl`: the number of that call here."""
+    if _libc.syscall(ctypes.c_long(keyctl), ctypes.c_ulong(_KEYCTL_JOIN_SESSION_KEYRING), None, 0, 0, 0) < 0:
+        number = ctypes.get_errno()
+        if number not in (
+            errno.ENOSYS,
+            errno.EPERM,
+        ):  # a kernel or a container without keyrings: there is none to leave
+            raise OSError(number, os.strerror(number))
 
 
 def filter_system_calls(program: bytes) -> None:

@@ -249,6 +249,7 @@ def _program(plan: dict[str, Any], program: dict[str, Any]) -> NoReturn:
     become, isolate = plan["become"], plan["isolate"]
     if isolate:
         kernel.drop_bounding_set()
+        kernel.new_session_keyring(system_calls.NUMBERS[os.uname().machine].keyctl)
     if become is not None:
         os.setgroups([])
         os.setresgid(become[1], become[1], become[1])

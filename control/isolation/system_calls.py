@@ -3,7 +3,8 @@
 - `socket` of a family that network namespaces do not hold: AF_VSOCK reaches the hypervisor, others reach hardware.
   Unix, IPv4, IPv6 and netlink sockets stay.
 - `io_uring_setup`: a ring opens sockets without the system call `socket`, so without this filter.
-- `ioctl` TIOCSTI: puts characters into the terminal's input, as if the person had typed them (CVE-2017-5226).
+- `ioctl` TIOCSTI: puts characters into the terminal's input, as if the person had typed them (CVE-2017-5226); and
+  TIOCLINUX, which pastes there on a console (CVE-2023-28100).
 - Every call of a foreign ABI (32 bits, x32): the numbers above would mean something else there.
 
 Refused means EPERM; `io_uring_setup` answers ENOSYS, which libraries take for an old kernel and do without.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TIOCSTI: Final = 0x5412
+TIOCLINUX: Final = 0x541C
 FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 
 _ALLOW: Final = 0x7FFF0000
@@ -43,11 +45,12 @@ class Numbers:
     socket: int
     ioctl: int
     io_uring_setup: int
+    keyctl: int
 
 
 NUMBERS: Final = {
-    "x86_64": Numbers(0xC000003E, 41, 16, 425),
-    "aarch64": Numbers(0xC00000B7, 198, 29, 425),
+    "x86_64": Numbers(0xC000003E, 41, 16, 425, 250),
+    "aarch64": Numbers(0xC00000B7, 198, 29, 425, 219),
 }
 
 
@@ -73,9 +76,10 @@ def build(numbers: Numbers) -> bytes:
         statement(_EQUAL, numbers.io_uring_setup, no=1),
         statement(_RETURN, _ERRNO | errno.ENOSYS),
         # ioctl(fd, request): the kernel takes the low half of `request` alone.
-        statement(_EQUAL, numbers.ioctl, no=4),
+        statement(_EQUAL, numbers.ioctl, no=5),
         statement(_LOAD, _ARGUMENT_1),
-        statement(_EQUAL, TIOCSTI, no=1),
+        statement(_EQUAL, TIOCSTI, yes=1),
+        statement(_EQUAL, TIOCLINUX, no=1),
         refused,
         statement(_RETURN, _ALLOW),
         statement(_EQUAL, numbers.socket, no=len(FAMILIES) + 2),

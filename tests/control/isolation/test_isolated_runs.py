@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from control.isolation.system_calls import NUMBERS
 from tests.control.test_product_round_trip import SECRET, Service
 from tests.worlds.product import EXEAT, Product, running
 
@@ -120,6 +121,30 @@ def test_a_socket_is_covered_by_whatever_name_it_is_known(product: Product, how:
             assert product.run(*ask, options=("--user", "nobody")).code == 28, "it connects and waits for an answer"
             assert product.run(*ask, options=ISOLATED).code == 7, "it cannot connect"
             daemon.communicate()
+
+
+def test_keys_of_the_session_are_out_of_reach(product: Product) -> None:
+    """The kernel hands a session's keyring down, whoever the program becomes (keyrings(7))."""
+    number = NUMBERS[os.uname().machine].keyctl
+    script = (
+        "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True); number = int(sys.argv[1]); "
+        "ok = libc.syscall(number, 1, None) >= 0 and "
+        "libc.syscall(number - 2, b'user', b'exeat-canary', b'x', ctypes.c_size_t(1), -3) >= 0; "
+        "ok or sys.exit(77); os.execv(sys.argv[2], sys.argv[2:])"
+    )
+
+    def seen(*options: str) -> int:
+        command = [sys.executable, "-c", script, str(number), *EXEAT, "run", *options, "--"]
+        command += ["grep", "-c", "exeat-canary", "/proc/keys"]
+        done = subprocess.run(
+            command, capture_output=True, env=product.env(), cwd=product.folder, timeout=60, check=False
+        )
+        if done.returncode == 77:
+            pytest.skip("this kernel or container has no keyrings")
+        return int(done.stdout)
+
+    assert seen("--user", "nobody") == 1, "without isolation it is seen, or this test shows nothing"
+    assert seen(*ISOLATED) == 0
 
 
 def test_it_is_not_started_inside_a_hidden_folder(product: Product) -> None:

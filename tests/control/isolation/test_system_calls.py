@@ -37,6 +37,7 @@ for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLIN
 attempt("AF_PACKET", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM).close())
 attempt("AF_ALG", lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET).close())
 attempt("TIOCSTI", lambda: fcntl.ioctl(slave, 0x5412, b"x"))
+attempt("TIOCLINUX", lambda: fcntl.ioctl(slave, 0x541C, bytes([3])))
 attempt("TIOCGWINSZ", lambda: fcntl.ioctl(slave, 0x5413, bytes(8)))
 attempt("ring", ring)
 """
@@ -50,7 +51,7 @@ def tries(how: str) -> dict[str, str]:
 
 def test_what_leads_around_a_network_namespace_is_refused_and_nothing_else() -> None:
     filtered, free = tries("filtered"), tries("free")
-    refused = {"AF_PACKET": "EPERM", "AF_ALG": "EPERM", "TIOCSTI": "EPERM", "ring": "ENOSYS"}
+    refused = {"AF_PACKET": "EPERM", "AF_ALG": "EPERM", "TIOCSTI": "EPERM", "TIOCLINUX": "EPERM", "ring": "ENOSYS"}
     assert {name: filtered[name] for name in refused} == refused
     assert {name: said for name, said in filtered.items() if name not in refused} == {
         name: said for name, said in free.items() if name not in refused
