@@ -19,6 +19,7 @@ from proxy.engine.authority import Authority, Permitted
 from proxy.gate import own_names
 from tests.worlds.gate import Agent, Answer
 from tests.worlds.origin import Peer, Request
+from tests.worlds.tls13 import HandMade
 from tests.worlds.towns import SECRET, Town, town
 
 pytestmark = pytest.mark.anyio
@@ -298,3 +299,22 @@ async def test_a_constrained_authority_vouches_for_its_hosts_alone(tmp_path: Pat
         answer = await one.connect()
         assert (answer.status, answer.code) == (403, "destination_unknown")
         one.writer.transport.abort()
+
+
+@pytest.mark.parametrize(("updates", "answered"), [(20, True), (600, False)])
+async def test_keys_are_not_changed_without_end(tmp_path: Path, updates: int, answered: bool) -> None:
+    """Each change costs the loop some 90 µs for 27 bytes: 300 KB a second would hold it, and every revocation."""
+    async with tls_town(tmp_path) as here:
+        client = HandMade(here.gate.client_context(), tmp_path)
+        await client.connect(here.gate.port, NAME)
+        client.writer.write(b"".join(client.key_update() for _ in range(updates)))
+        client.writer.write(
+            client.data(b"GET /to/saas/things/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        )
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            said = await asyncio.wait_for(client.read(), 15)
+        client.writer.transport.abort()
+        assert said.startswith(b"HTTP/1.1 401 ") == answered, said
+        async with agent(here) as other:
+            assert (await other.request("GET", "/things/1")).status == 200
