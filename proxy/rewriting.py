@@ -5,6 +5,7 @@ kept to its connection's path, because at this door all services share one host.
 are dropped for the same reason. Bodies are never touched.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -17,14 +18,33 @@ Finder = Callable[[str, str, int], str | None]
 """The name of the tenant's connection for a scheme, host and port; None when there is none."""
 
 _REFERENCES: Final = frozenset({b"location", b"content-location"})
-_DROPPED: Final = frozenset({b"strict-transport-security", b"clear-site-data"})
-"""RFC 6797 and Clear-Site-Data are about a host, and the host is ours."""
+_DROPPED: Final = frozenset(
+    {
+        b"strict-transport-security",
+        b"clear-site-data",
+        b"public-key-pins",
+        b"expect-ct",
+        b"nel",
+        b"report-to",
+        b"reporting-endpoints",
+        b"accept-ch",
+        b"service-worker-allowed",
+        b"set-cookie2",
+    }
+)
+"""RFC 6797, Clear-Site-Data and the like are about a host, and the host is ours. Set-Cookie2 (RFC 2965, historic) is
+still read by Java, by rules of its own."""
+MAX_REFERENCES: Final = 100
+"""In the Link fields of one response; each costs some 50 µs on the loop. Beyond it the fields are dropped."""
+_TAIL: Final = re.compile(r"[?#]")
+_SEPARATOR: Final = re.compile(r"[/\\]")
+_ENCODED_DOT: Final = re.compile(r"%2e", re.IGNORECASE)
 
 
 class Rewriter:
     """Rewrites the fields of one response."""
 
-    __slots__ = ("_door", "_find", "_home", "_url")
+    __slots__ = ("_door", "_find", "_home", "_references", "_url")
 
     def __init__(self, door: str, home: str, url: str, find: Finder) -> None:
         """`door`: the door's own origin as the agent knows it, `http://127.0.0.1:8080`. `home`: the connection's name.
@@ -33,12 +53,16 @@ class Rewriter:
         self._home = home
         self._url = url
         self._find = find
+        self._references = 0
 
     def __call__(self, name: bytes, value: bytes) -> bytes | None:
         """The field's value for the agent; None: the field is dropped."""
         if name in _REFERENCES:
             return self._reference(value.decode("latin-1")).encode("latin-1")
         if name == b"link":
+            self._references += value.count(b"<")
+            if self._references > MAX_REFERENCES:
+                return None
             return self._link(value.decode("latin-1")).encode("latin-1")
         if name == b"set-cookie":
             return self._cookie(value.decode("latin-1")).encode("latin-1")
@@ -58,7 +82,7 @@ class Rewriter:
         if name is None:
             return absolute
         rest = absolute[absolute.index("//") + 2 + len(parts.netloc) :]
-        return f"{self._door}/to/{name}{rest if rest[:1] == '/' else '/' + rest}"
+        return f"{self._door}/to/{name}{_without_dots(rest if rest[:1] == '/' else '/' + rest)}"
 
     def _link(self, value: str) -> str:
         """RFC 8288 section 3: the references stand between angle brackets, and not within quoted parameters."""
@@ -101,6 +125,25 @@ class Rewriter:
             path = urlsplit(self._url).path.rpartition("/")[0]
         kept.append(f" Path=/to/{self._home}{path.rstrip('/')}")
         return ";".join(kept)
+
+
+def _without_dots(rest: str) -> str:
+    """RFC 3986 section 5.2.4, and every dot and slash that some client takes for one: the agent resolves what is left
+    of them, and would leave the connection's own path."""
+    path = _TAIL.split(rest, maxsplit=1)[0]
+    segments = _SEPARATOR.split(path[1:])
+    plain = [_ENCODED_DOT.sub(".", segment) for segment in segments]
+    if "." not in plain and ".." not in plain:
+        return rest
+    kept: list[str] = []
+    for segment, form in zip(segments, plain, strict=True):
+        if form == "..":
+            del kept[-1:]
+        elif form != ".":
+            kept.append(segment)
+    if plain[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept) + rest[len(path) :]
 
 
 def rewriter_for(journey: Journey, call: Call) -> Rewriter | None:

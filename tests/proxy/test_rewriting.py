@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.rewriting import Rewriter
+from proxy.rewriting import MAX_REFERENCES, Rewriter
 
 CONNECTIONS = {
     ("https", "api.saas.test", 443): "saas",
@@ -32,6 +32,11 @@ def rewrite(name: bytes, value: bytes) -> bytes | None:
         (b"//api.saas.test/x", b"http://127.0.0.1:8080/to/saas/x"),
         (b"https://files.saas.test/f", b"http://127.0.0.1:8080/to/files/f"),
         (b"http://old.test:8080/f", b"http://127.0.0.1:8080/to/old/f"),
+        # what an agent would resolve stays below the connection's own path
+        (b"https://api.saas.test/../../to/files/f", b"http://127.0.0.1:8080/to/saas/to/files/f"),
+        (b"https://api.saas.test/a/%2E%2e/%2e./b/.?x=/../#/..", b"http://127.0.0.1:8080/to/saas/b/?x=/../#/.."),
+        (b"/a/..\\..\\..\\to\\files", b"http://127.0.0.1:8080/to/saas/to/files"),
+        (b"https://api.saas.test/..", b"http://127.0.0.1:8080/to/saas/"),
         # elsewhere stays elsewhere, and says so in full
         (b"https://elsewhere.test/x", b"https://elsewhere.test/x"),
         (b"//elsewhere.test/x", b"https://elsewhere.test/x"),
@@ -91,3 +96,13 @@ def test_a_cookie_stays_with_its_connection(value: bytes, expected: bytes) -> No
 def test_what_speaks_about_the_whole_host_is_dropped() -> None:
     assert rewrite(b"strict-transport-security", b"max-age=1") is None
     assert rewrite(b"clear-site-data", b'"*"') is None
+    assert rewrite(b"set-cookie2", b"s=1; Version=1; Path=/") is None
+
+
+def test_an_origin_cannot_have_references_rewritten_without_end() -> None:
+    """Ten thousand of them fit into a head, and would hold the loop for half a second."""
+    rewriter = Rewriter(DOOR, "saas", "https://api.saas.test/v1", lambda *where: CONNECTIONS.get(where))
+    most = b", ".join(b"</%d>" % number for number in range(MAX_REFERENCES))
+    assert (rewriter(b"link", most) or b"").count(b"/to/saas/") == MAX_REFERENCES
+    assert rewriter(b"link", b"</one-more>") is None
+    assert rewriter(b"location", b"/x") == b"http://127.0.0.1:8080/to/saas/x"
