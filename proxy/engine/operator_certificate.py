@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from credentials.keyfile import KeyFileRefused, read_key_file
 from proxy.engine.certificates import server_context
@@ -21,6 +22,11 @@ logger = logging.getLogger("exeat.gate")
 MAX_CHAIN_BYTES: Final = 256 * 1024
 LOOK_SECONDS: Final = 30.0
 """How often the files are looked at: whoever renews them need not restart anything."""
+_UNREADABLE: Final = (
+    ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType, crypto.Error,
+)  # fmt: skip
+"""What parsing raises; some of it only when a part is looked at."""
 
 
 class CertificateRefused(Exception):
@@ -62,7 +68,7 @@ def load_certificate(chain_path: Path, key_path: Path, names: tuple[str, ...]) -
         raise CertificateRefused(f"{key_path}: {refused.problem}", refused.fix) from refused
     try:
         key = serialization.load_pem_private_key(raw, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateRefused(
             f"{key_path} is no private key in PEM that can be read without a password",
             "Convert it: openssl pkey -in FILE -out FILE.pem",
@@ -74,10 +80,25 @@ def load_certificate(chain_path: Path, key_path: Path, names: tuple[str, ...]) -
             chain = tuple(x509.load_pem_x509_certificates(file.read(MAX_CHAIN_BYTES)))
     except OSError as error:
         raise CertificateRefused(f"{chain_path} cannot be read: {error.strerror}", "Name a readable file.") from error
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise CertificateRefused(
             f"{chain_path} holds no certificate in PEM", "It begins with -----BEGIN CERTIFICATE-----, the leaf first."
         ) from error
+    try:
+        return _judged(chain, key, chain_path, key_path, names)
+    except _UNREADABLE as error:
+        raise CertificateRefused(
+            f"{chain_path} holds a certificate that cannot be read: {error}", "Have it issued anew."
+        ) from error
+
+
+def _judged(
+    chain: tuple[x509.Certificate, ...],
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    chain_path: Path,
+    key_path: Path,
+    names: tuple[str, ...],
+) -> Loaded:
     leaf = chain[0]
     if leaf.public_key() != key.public_key():
         raise CertificateRefused(
