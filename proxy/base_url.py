@@ -14,7 +14,8 @@ from typing import Final
 
 from credentials.tokens import MAX_TOKEN_BYTES, CredentialRejected
 from proxy.http.errors import RequestRefused
-from proxy.http.headers import Headers
+from proxy.http.headers import Headers, canonical_name
+from proxy.http.query import stems
 from proxy.http.request_head import RequestHead
 from proxy.http.target import check_query, normalise_path, parse_host_header
 from rules.codes import Code
@@ -83,10 +84,12 @@ def find_credential(head: RequestHead) -> Presented:
                 found.append((name, token))
     path, mark, query = head.target.partition(b"?")
     kept: list[bytes] = []
+    key: bytes | None = None
     for parameter in query.split(b"&") if mark else ():
         name, _, value = parameter.partition(b"=")
         if name in QUERY_PLACES and _TOKEN.fullmatch(value) is not None:
             found.append((None, value))
+            key = name
         else:
             kept.append(parameter)
     if not found:
@@ -99,6 +102,9 @@ def find_credential(head: RequestHead) -> Presented:
     if len(token) > MAX_TOKEN_BYTES:
         raise CredentialRejected("credential_invalid", "the credential is too long")
     target = path + b"?" + b"&".join(kept) if kept else path
+    if key is not None and canonical_name(key) in stems(b"&".join(kept).decode("ascii")):
+        # Of two the service would see the one that is left: a key of an account that no policy named.
+        raise CredentialRejected("credential_invalid", "the parameter with the credential is given twice")
     _refuse_copies(token, header, target, head.headers)
     return Presented(token.decode("ascii"), header, target)
 
@@ -124,10 +130,26 @@ def _in_header(value: bytes) -> bytes | None:
 
 def _refuse_copies(token: bytes, header: bytes | None, target: bytes, headers: Headers) -> None:
     """A copy elsewhere would travel on to the service."""
-    decoded = _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), target)
-    elsewhere = any(token in value for name, value in headers if name != header)
-    if elsewhere or token in decoded:
+    elsewhere = any(_holds(value, token) for name, value in headers if name != header)
+    if elsewhere or token in _unescaped(target):
         raise CredentialRejected("credential_invalid", "the credential is given in more than one place")
+
+
+def _holds(value: bytes, token: bytes) -> bool:
+    """Bare, percent-encoded as in a cookie or a Referer, or in a Basic pair under whatever name."""
+    if token in value or (b"%" in value and token in _unescaped(value)):
+        return True
+    scheme, _, parameter = value.partition(b" ")
+    if scheme.lower() != b"basic":
+        return False
+    try:
+        return token in base64.b64decode(parameter.strip(b" "), validate=True)
+    except binascii.Error:
+        return False
+
+
+def _unescaped(raw: bytes) -> bytes:
+    return _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), raw)
 
 
 def parse_base_target(raw: bytes) -> BaseTarget:

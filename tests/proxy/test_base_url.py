@@ -70,6 +70,10 @@ def test_a_credential_in_the_query_is_taken_out_and_nothing_else_is_touched(targ
         ("/to/saas/v1", (f"Authorization: Bearer {TOKEN}", f"X-Api-Key: {OTHER}"), "credential_invalid"),
         (f"/to/saas/v1?key={OTHER}", (f"Authorization: Bearer {TOKEN}",), "credential_invalid"),
         (f"/to/saas/v1?key={TOKEN}&key={TOKEN}", (), "credential_invalid"),
+        (f"/to/saas/v1?key={TOKEN}&key=AIzaAnother", (), "credential_invalid"),
+        (f"/to/saas/v1?api_key=another&api_key={TOKEN}", (), "credential_invalid"),
+        (f"/to/saas/v1?key={TOKEN}&KE%59[]=AIzaAnother", (), "credential_invalid"),
+        (f"/to/saas/v1?key={TOKEN}&a=1;key=AIzaAnother", (), "credential_invalid"),
         ("/to/saas/v1", ("X-Api-Key: eyJ" + "a" * 5000 + ".b.c",), "credential_invalid"),
     ],
 )
@@ -84,6 +88,9 @@ def test_no_credential_and_two_of_them(target: str, fields: tuple[str, ...], cod
     [
         ("/to/saas/v1", f"X-Custom: {TOKEN}"),
         ("/to/saas/v1", f"Cookie: session={TOKEN}"),
+        ("/to/saas/v1", "Cookie: session=" + "".join(f"%{ord(c):02x}" for c in TOKEN)),
+        ("/to/saas/v1", f"Referer: http://127.0.0.1/?key={TOKEN.replace('.', '%2E')}"),
+        ("/to/saas/v1", f"X-Authorization: {basic('agent', TOKEN)}"),
         (f"/to/saas/v1?q={TOKEN}", "Accept: */*"),
         (f"/to/saas/{TOKEN}", "Accept: */*"),
         ("/to/saas/v1?q=" + "".join(f"%{ord(c):02X}" for c in TOKEN), "Accept: */*"),

@@ -59,9 +59,8 @@ def test_whatever_lies_in_the_file_it_is_loaded_or_refused(tmp_path: Path) -> No
         chain.write_bytes(pem(bytes(garbled)))
         try:
             load_certificate(chain, key, (NAME,))
-        except CertificateRefused as error:
+        except CertificateRefused:
             refused += 1
-            assert error.cure
     assert refused > 100
 
 
