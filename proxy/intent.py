@@ -36,7 +36,8 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
     credential, head, presented = journey.credential, journey.exchange.head, journey.exchange.presented
     remove = _NONE
     if credential is not None:
-        if carries_token(call.query):
+        service = connection.service
+        if carries_token(call.query, _NONE if service is None else service.query_keys):
             raise RequestRefused(Code.MALFORMED_REQUEST, "a token in the query beside the connection's own credential")
         remove = CREDENTIALS | {credential.binding.presentation.header_name}
     if presented is not None and presented.header is not None:

@@ -29,9 +29,14 @@ def overrides_method(query: str) -> bool:
     return bool(query) and _HINT.search(query) is not None and not _OVERRIDES.isdisjoint(stems(query))
 
 
-def carries_token(query: str) -> bool:
-    """True where the query holds a credential of the agent's."""
-    return bool(query) and _HINT.search(query) is not None and not _TOKENS.isdisjoint(stems(query))
+def carries_token(query: str, known: frozenset[bytes] = frozenset()) -> bool:
+    """True where the query holds a credential of the agent's. `known`: further names under which this service takes
+    one, folded as `canonical_name` does."""
+    if not query:
+        return False
+    if _HINT.search(query) is not None and not _TOKENS.isdisjoint(stems(query)):
+        return True
+    return bool(known) and not known.isdisjoint(stems(query))
 
 
 def stems(query: str) -> frozenset[bytes]:

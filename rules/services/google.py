@@ -34,4 +34,4 @@ def envelope(problem: Problem, asked: Asked) -> Envelope:
     return Envelope(JSON, beside(problem, error=error))
 
 
-GOOGLE: Final = Service("google", ("*.googleapis.com",), envelope, None)
+GOOGLE: Final = Service("google", ("*.googleapis.com",), envelope, None, frozenset({b"key", b"oauth-token"}))

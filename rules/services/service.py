@@ -61,6 +61,9 @@ class Service:
     None: they know none. A refusal that no retry can mend is then never sent as a 5xx, which they would retry, but as
     403.
     """
+    query_keys: frozenset[bytes] = frozenset()
+    """Names of query parameters in which it takes a credential, lower-case, with hyphens for all punctuation: beside the
+    connection's own they would make two."""
 
     def has(self, host: str) -> bool:
         """True if a normalised host name is one of the service's."""

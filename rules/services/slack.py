@@ -15,4 +15,4 @@ def envelope(problem: Problem, asked: Asked) -> Envelope:
     return Envelope(JSON, beside(problem, ok=False, error=problem.code))
 
 
-SLACK: Final = Service("slack", ("slack.com", "*.slack.com"), envelope, None)
+SLACK: Final = Service("slack", ("slack.com", "*.slack.com"), envelope, None, frozenset({b"token"}))

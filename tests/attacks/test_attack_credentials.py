@@ -50,6 +50,33 @@ async def test_nor_does_one_in_the_query(tmp_path: Path, query: str) -> None:
         assert record.body["decision"]["reasons"][0]["code"] == "malformed_request"
 
 
+@pytest.mark.parametrize(
+    ("service", "query", "status"),
+    [
+        ("google", "key=AIzaMine", 400),
+        ("google", "alt=json&K%65y=AIzaMine", 400),
+        ("google", "oauth_token=mine", 400),
+        ("google", "keyword=x&pageToken=y", 200),
+        ("slack", "token=xoxb-mine", 400),
+        ("slack", "key=x", 200),
+        ("openai", "key=x&token=y", 200),
+    ],
+)
+async def test_nor_one_under_a_name_that_the_service_takes_it_by(
+    tmp_path: Path, service: str, query: str, status: int
+) -> None:
+    """`key` is anybody's data, but beside Google's own credential it is a second one, of the agent's choice."""
+    authority = Authority()
+    async with Origin(authority.issue("saas.test")) as origin:
+        text = POLICY.format(port=origin.port, limits="").replace("price:", f"service: {service}, price:")
+        policy = write_policy(tmp_path / "p", text, {"ca.pem": authority.pem})
+        async with running_gate(tmp_path, policy, secrets={"saas": SECRET}) as gate:
+            async with Agent(gate, gate.world.token()) as agent:
+                answer = await agent.request("GET", f"/things/1?{query}")
+            assert answer.status == status
+            assert len(origin.requests) == (status == 200)
+
+
 async def test_the_leaked_key_of_an_authority_ends_at_the_gate(tmp_path: Path) -> None:
     """The whole way: the connection trusts that very root, the handshake succeeds, and no request follows."""
     authority = Authority("EM OV TLS CA - G3C", next(leaked_keys()))
