@@ -62,8 +62,8 @@ class Service:
     403.
     """
     query_keys: frozenset[bytes] = frozenset()
-    """Names of query parameters in which it takes a credential, lower-case, with hyphens for all punctuation: beside the
-    connection's own they would make two."""
+    """Names of query parameters in which it takes a credential, lower-case, with hyphens for all punctuation: beside
+    the connection's own they would make two."""
 
     def has(self, host: str) -> bool:
         """True if a normalised host name is one of the service's."""
