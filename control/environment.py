@@ -106,12 +106,33 @@ class TrustFiles:
     authority: Path
 
 
+_MARK: str = "# Exeat's authority\n"
+
+
+def foreign_trust_file(directory: Path) -> Path | None:
+    """A file that `write_trust_files` would replace and did not write: somebody's own `ca.pem`. None: there is none."""
+    files = TrustFiles(directory / "ca-bundle.pem", directory / "ca.pem")
+
+    def text(path: Path) -> str | None:
+        try:
+            return path.read_text(encoding="ascii") if path.is_file() else None
+        except (OSError, ValueError):
+            return ""
+
+    combined, authority = text(files.combined), text(files.authority)
+    if combined is not None and (_MARK not in combined or authority is None):
+        return files.combined
+    if authority is not None and (combined is None or combined.partition(_MARK)[2] != authority):
+        return files.authority
+    return None
+
+
 def write_trust_files(directory: Path, authority_pem: str) -> TrustFiles:
     """Both bundles are in the directory, replaced whole, readable by any user who can reach it."""
     roots = Path(certifi.where()).read_text(encoding="ascii")
     files = TrustFiles(directory / "ca-bundle.pem", directory / "ca.pem")
     for path, text in (
-        (files.combined, f"{roots.rstrip()}\n\n# Exeat's authority\n{authority_pem}"),
+        (files.combined, f"{roots.rstrip()}\n\n{_MARK}{authority_pem}"),
         (files.authority, authority_pem),
     ):
         # Written beside and renamed: a client never reads half a bundle, and a planted link is replaced, not followed.

@@ -14,7 +14,7 @@ import click
 from control.cli.durations import Duration
 from control.cli.invocation import Exit, Invocation, Trouble, command_options, say
 from control.codec import Json
-from control.environment import DROPPED, as_dotenv, as_shell, write_trust_files
+from control.environment import DROPPED, as_dotenv, as_shell, foreign_trust_file, write_trust_files
 from control.kept_relay import kept_relay, run_variables
 from control.operations import Access, TokenIssued, TokenRequest
 from control.relay import Relay
@@ -101,6 +101,12 @@ def relay(
     and its programs read the refusals; ending it and starting it again makes a new run.
     """
     password = None if password_file is None else _read_password(password_file)
+    if foreign := foreign_trust_file(env_file.absolute().parent):
+        raise Trouble(
+            f"{foreign} is there and no relay wrote it; a relay's certificates would replace it",
+            "Name a file in a folder of the relay's own: --env-file FOLDER/env",
+            Exit.WRONG_USE,
+        )
     remote = Remote(invocation.state)
     if not remote.answers():
         raise Trouble(f"no process serves {invocation.state}", "Start it: exeat up")

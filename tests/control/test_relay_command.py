@@ -171,3 +171,21 @@ def test_a_port_that_is_taken_and_a_folder_that_is_missing_are_said(
         assert (done.code, f"cannot listen on {where}" in done.err) == (3, True), done.err
     done = product.cli("relay", "--listen", "127.0.0.1:0", "--env-file", "/nowhere/at/all")
     assert (done.code, "cannot be written" in done.err) == (3, True), done.err
+
+
+def test_nobodys_own_certificates_are_replaced(world: tuple[Product, OriginThread], tmp_path: Path) -> None:
+    """`ca.pem` is what a policy's own folder calls its authority, and what a state calls its key."""
+    product, _ = world
+    for name in ("ca.pem", "ca-bundle.pem"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("somebody's own")
+        done = product.cli("relay", "--listen", "127.0.0.1:0", "--env-file", str(folder / "env"))
+        assert done.code == 2
+        assert "no relay wrote it" in done.err
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert (folder / name).read_text() == "somebody's own"
+    (own := tmp_path / "own").mkdir()
+    for _ in range(2):  # what an earlier relay left is its own
+        with sidecar(product, own) as beside:
+            assert beside.end()[0] == 0
