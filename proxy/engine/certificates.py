@@ -20,10 +20,6 @@ from proxy.engine.authority import BACKDATE, Authority
 LEAF_DAYS: Final = 7
 """Short: a leaf is minted again when it is needed, and nobody has to revoke one."""
 _RENEW_BEFORE: Final = timedelta(days=1)
-MAX_HANDSHAKE_STEPS: Final = 256
-"""In a connection's life. A handshake takes about twenty; afterwards libraries change keys once in millions of records,
-if ever."""
-_LOOP: Final = SSL.SSL_CB_LOOP
 _OWN: Final = ""
 """No tenant has this name: the contexts of the gate's own certificate."""
 
@@ -118,22 +114,7 @@ def server_context(
     for certificate in chain:
         context.add_extra_chain_cert(certificate)
     context.set_alpn_select_callback(_select_http11)
-    context.set_info_callback(_count_message)
     return context
-
-
-def _count_message(connection: SSL.Connection, where: int, _result: int) -> None:
-    """Called for each step of a handshake, and for each handshake message after it.
-
-    TLS 1.3 lets a peer change its key as often as it likes (RFC 8446 4.6.3); each time costs OpenSSL as much as a
-    thousand bytes of data, all of them within one call. Who does it without end is taken for gone.
-    """
-    if not where & _LOOP:
-        return
-    steps = int(connection.get_app_data() or 0) + 1
-    connection.set_app_data(steps)
-    if steps > MAX_HANDSHAKE_STEPS:
-        connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
 
 
 def _general_name(name: str) -> x509.GeneralName:

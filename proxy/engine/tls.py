@@ -31,6 +31,29 @@ _HANDSHAKE_HEADER: Final = 4
 _MAX_HANDSHAKE_BYTES: Final = 32 * 1024
 """From the agent until the handshake is done. A ClientHello has some 300 to 2,000 bytes, a Finished 100."""
 _MAX_HANDSHAKE_PIECES: Final = 64
+_SLICE: Final = 1024
+"""What may come with the end of the handshake is looked at in slices: `_guard` watches from the next one on."""
+MAX_LATER_MESSAGES: Final = 128
+"""Handshake messages after the handshake. Libraries change keys once in millions of records, if ever."""
+
+
+def _count_message(connection: SSL.Connection, where: int, _result: int) -> None:
+    """Called for each handshake message after the handshake.
+
+    TLS 1.3 lets a peer change its key as often as it likes (RFC 8446 4.6.3); each time costs OpenSSL as much as a
+    thousand bytes of data, all of them within one call. Who does it without end is taken for gone.
+    """
+    if not where & SSL.SSL_CB_LOOP:
+        return
+    messages = int(connection.get_app_data() or 0) + 1
+    connection.set_app_data(messages)
+    if messages > MAX_LATER_MESSAGES:
+        connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+
+
+_guard: Final = SSL.Context(SSL.TLS_SERVER_METHOD)
+"""Takes a context's place when its handshake is done: a callback in every handshake would cost a tenth of it."""
+_guard.set_info_callback(_count_message)
 
 
 class _Root(layer.Layer):
@@ -128,10 +151,20 @@ class AgentTls:
                     return
                 data, self._hello = bytes(self._hello), None
                 self._handshake_pieces = 0
-            elif self._handshake_pieces > _MAX_HANDSHAKE_PIECES:
+                self._drive(events.DataReceived(self._client, data))
+                return
+            if self._handshake_pieces > _MAX_HANDSHAKE_PIECES:
                 raise HandshakeRefused("the handshake comes in too many pieces")
-            self._drive(events.DataReceived(self._client, data))
-            return
+            at = 0
+            while at < len(data) and self._client.timestamp_tls_setup is None:
+                self._drive(events.DataReceived(self._client, data[at : at + _SLICE]))
+                at += _SLICE
+            if self._client.timestamp_tls_setup is None:
+                return
+            self._layer.tls.set_context(_guard)
+            data = data[at:]
+            if not data:
+                return
         # Established: what the layer's dispatch would call in the end, without an event and two generators for each.
         for command in self._layer.receive_data(data):
             if isinstance(command, commands.SendData):
