@@ -155,20 +155,22 @@ class AgentTls:
                 return
             if self._handshake_pieces > _MAX_HANDSHAKE_PIECES:
                 raise HandshakeRefused("the handshake comes in too many pieces")
-            at = 0
-            while at < len(data) and self._client.timestamp_tls_setup is None:
-                self._drive(events.DataReceived(self._client, data[at : at + _SLICE]))
-                at += _SLICE
-            if self._client.timestamp_tls_setup is None:
-                return
-            self._layer.tls.set_context(_guard)
-            data = data[at:]
+            data = self._finish_handshake(data)
             if not data:
                 return
         # Established: what the layer's dispatch would call in the end, without an event and two generators for each.
         for command in self._layer.receive_data(data):
             if isinstance(command, commands.SendData):
                 self._send(command.data)
+
+    def _finish_handshake(self, data: bytes) -> bytes:
+        """What is left of `data` when the handshake is done; nothing while it is not."""
+        for at in range(0, len(data), _SLICE):
+            self._drive(events.DataReceived(self._client, data[at : at + _SLICE]))
+            if self.established:
+                self._layer.tls.set_context(_guard)
+                return data[at + _SLICE :]
+        return b""
 
     def encrypt(self, data: bytes) -> None:
         """Sends application data. Raises `SSL.Error`; the caller must abort."""
