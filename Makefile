@@ -63,6 +63,10 @@ check: lint types imports test ## Everything CI checks, on this Python
 bench: $(READY) ## Measure this product beside its peers (ARGS="--help" says how)
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
 
+.PHONY: stress
+stress: $(READY) ## Measure what one account's flood costs another (two to three minutes)
+	@$(VENV)/bin/python -m benchmarks.stress $(ARGS)
+
 # -- the environment --------------------------------------------------------------------------------------------------
 
 .PHONY: setup

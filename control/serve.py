@@ -233,6 +233,9 @@ class _Service:
             listen_tls=tuple((address.host, address.port) for address in self.config.tls.listen),
             names=self.doors.names,
             max_connections=self.max_connections,
+            # Where few files may be open no one account, and no crowd of strangers, takes all connections either.
+            max_connections_per_account=max(1, min(1_000, self.max_connections // 4)),
+            max_unidentified_connections=max(1, min(512, self.max_connections // 4)),
             unsafe=self.unsafe,
         )
         environment: dict[str, object] = {

@@ -44,6 +44,10 @@ class Identifier:
             raise CredentialRejected("credential_revoked", f"revoked at epoch {order.epoch}", principal)
         return principal
 
+    def remembers(self, token: str) -> bool:
+        """True if `identify` would cost no signature check."""
+        return token in self._verified
+
     def _remember(self, token: str, principal: Principal) -> None:
         # Only what verified comes here, so nobody without valid tokens can push others out.
         with self._lock:

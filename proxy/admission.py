@@ -5,14 +5,13 @@ an absolute target     plain http through the forward door; the credential is Pr
 a base-URL request     /to/<connection>/...: which connection a name means depends on who asks, so that comes first
 """
 
-import time
-
 from credentials.principal import Principal
 from proxy.authorization import proxy_token
 from proxy.base_url import check_own_host, find_credential, is_base_url, parse_base_target
 from proxy.exchange import Exchange
 from proxy.http.errors import RequestRefused
 from proxy.http.target import Target, resolve_target
+from proxy.verifying import Verifier
 from proxy.world import World
 from rules.codes import Code
 
@@ -20,10 +19,11 @@ from rules.codes import Code
 class Admission:
     """Admits requests and identifies who sent them."""
 
-    def __init__(self, world: World, names: tuple[str, ...]) -> None:
+    def __init__(self, world: World, names: tuple[str, ...], verifier: Verifier) -> None:
         """`names`: the DNS names by which agents reach this gate."""
         self._world = world
         self._names = names
+        self._verifier = verifier
 
     def admit(self, exchange: Exchange) -> Target | None:
         """(1) The destination; None for a base-URL request, whose destination `identify` gives.
@@ -38,22 +38,19 @@ class Admission:
             raise RequestRefused(Code.PROTOCOL_REFUSED, "https goes through CONNECT, not through an absolute target")
         return target
 
-    def identify(self, exchange: Exchange, target: Target | None) -> tuple[Target, Principal]:
+    async def identify(self, exchange: Exchange, target: Target | None) -> tuple[Target, Principal]:
         """(2) Who asks, by the credential that this very request stands on.
 
-        Raises `CredentialRejected`, and `RequestRefused` for a base-URL request with no destination.
+        Raises `CredentialRejected`; `RequestRefused` for a base-URL request with no destination, and under overload.
         """
         if target is None:
-            return self._identify_base_url(exchange)
+            return await self._identify_base_url(exchange)
         token = exchange.tunnel.token if exchange.tunnel is not None else proxy_token(exchange.head.headers)
-        return target, self._verified(token)
+        return target, await self._verifier.verify(token)
 
-    def _verified(self, token: str) -> Principal:
-        return self._world.identifier.identify(token, self._world.revocations, time.time())
-
-    def _identify_base_url(self, exchange: Exchange) -> tuple[Target, Principal]:
+    async def _identify_base_url(self, exchange: Exchange) -> tuple[Target, Principal]:
         exchange.presented = presented = find_credential(exchange.head)
-        exchange.principal = principal = self._verified(presented.token)
+        exchange.principal = principal = await self._verifier.verify(presented.token)
         check_own_host(exchange.head.host, self._names)
         wanted = parse_base_target(presented.target)
         policy_set = self._world.policy

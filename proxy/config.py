@@ -27,6 +27,8 @@ class Timeouts:
     """The whole call."""
     commit: float = 5.0
     """A record's durability; a disk that hangs longer is a disk that fails."""
+    turn: float = 10.0
+    """For a turn at the processor. An agent that waits longer waits behind itself: `overloaded`."""
     reserve: float = 0.5
     """The limits' store."""
 
@@ -42,12 +44,22 @@ class GateConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_held_body_bytes: int = 1024 * 1024
     """Request bodies up to this size are held and digested before the intent; longer ones only where a rule streams."""
+    max_held_bytes: int = 256 * 1024 * 1024
+    """Of request bodies in all; beyond it, calls with a body are refused at once, with 503."""
+    max_held_bytes_per_account: int = 64 * 1024 * 1024
+    """A quarter of all: three accounts at their bound leave room for everybody else."""
     max_held_reply_bytes: int = 64 * 1024
     """Replies up to this size are held whole until their outcome is durable; larger ones are streamed."""
     max_connections: int = 10_000
-    """Agents' connections in all; more are closed at once. About 165 KB each (performance.md)."""
+    """Agents' connections in all; more are refused at once, with 503. About 165 KB each (performance.md)."""
+    max_connections_per_account: int = 1_000
+    """A tenth of all, so that no account takes them all; squid and nginx think of 1,024 for a whole server."""
+    max_unidentified_connections: int = 512
+    """Connections that have shown no valid credential; the oldest makes room for the newest."""
     max_unknown_hosts: int = 64
     """First-seen hosts outside the policy that one account may have certificates minted for, an hour."""
+    max_unknown_hosts_per_second: int = 20
+    """Such certificates in all, after a burst of five times as many; each costs a signature, some 300 us."""
     names: tuple[str, ...] = ()
     """DNS names and addresses by which agents reach this gate: in its own certificate on TLS listeners, and what a
     base-URL request may name as its Host."""

@@ -29,6 +29,8 @@ _REASONS: Final = {
 _CHALLENGE: Final = 'Basic realm="exeat", charset="UTF-8"'
 _STOP: Final = ("X-Should-Retry", "false")
 """Read by the SDKs of many services (all that one generator makes), which else retry every 408, 409, 429 and 5xx."""
+_RETRY_AFTER: Final = {Code.CONNECTIONS_REACHED: 5, Code.OVERLOADED: 2}
+"""Seconds to wait where nobody knows better: what these codes speak of changes within seconds."""
 DOCUMENTATION: Final = "https://exeat.dev/denials#"
 """Prefix of the `type` member: an identifier, stable for ever, that need not resolve (RFC 9457 3.1.1)."""
 
@@ -50,6 +52,10 @@ class Denial:
     def final(self) -> bool:
         """True where the same request will be refused again."""
         return TABLE[self.reason.code].category is not Category.TRANSIENT
+
+    def __post_init__(self) -> None:
+        if self.retry_after_seconds is None:
+            object.__setattr__(self, "retry_after_seconds", _RETRY_AFTER.get(self.reason.code))
 
     def status(self, *, in_tunnel: bool) -> int:
         """The HTTP status. 407 belongs to proxies; inside a tunnel the agent believes to talk to the origin, so 401."""

@@ -264,11 +264,14 @@ class Endings:
         """The call can no longer be stopped from outside. Idempotent."""
         if journey.live is not None:
             self._live.leave(journey.live)
+            journey.live.held.give_back()
             journey.exchange.wire.on_lost = None
 
     def finish(self, journey: Journey) -> None:
         """Whatever way the call ended, nothing of it is left in any registry or store."""
         self.leave(journey)
+        if journey.live is not None:
+            journey.live.turn.give_back()
         attempt = journey.attempt
         if attempt is not None and attempt.open:
             # Nothing above closed the intent: something nobody thought of was raised. Charged at its maximum if sent.
@@ -320,6 +323,7 @@ def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) ->
 
 
 _BY_PHASE: Final = {
+    "turn": (Code.OVERLOADED, "the account has more calls waiting than are done in time"),
     "reserve": (Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now"),
     "commit": (Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now"),
     "settle": (Code.LEDGER_UNAVAILABLE, "the call was made, but its outcome could not be recorded"),

@@ -7,8 +7,10 @@ from typing import Final
 from credentials.principal import Principal
 from proxy.base_url import Presented, is_base_url
 from proxy.denials import Denial
+from proxy.held import Held
 from proxy.http.errors import RequestRefused
 from proxy.http.request import RequestHead, RequestParser
+from proxy.turns import Turn
 from proxy.wire import Wire, WireClosed
 from rules.codes import Code
 
@@ -44,6 +46,8 @@ class Exchange:
     """The credential of a base-URL request, once it was found."""
     principal: Principal | None = None
     """Whose request it is, as far as that is known: for the record of a refusal before there is a call."""
+    turn: Turn | None = None
+    """The call's, once there is one: an answer is part of the work, the wait for its reader is not."""
 
     def __post_init__(self) -> None:
         if self.tunnel is not None:
@@ -69,20 +73,27 @@ class Exchange:
         if self.parser.announced > max_bytes:
             raise RequestRefused(Code.BODY_TOO_LARGE, f"the body is longer than {max_bytes} bytes")
 
-    async def hold_body(self, max_bytes: int) -> bytes:
-        """The whole body. Raises `RequestRefused`, or `WireClosed` when it breaks off."""
+    async def hold_body(self, max_bytes: int, turn: Turn, held: Held) -> bytes:
+        """The whole body, and the turn is held; without it while the agent is waited for. Raises `RequestRefused`,
+        or `WireClosed` when it breaks off."""
         if self.refusal is not None:
             raise self.refusal
         self.refuse_longer(max_bytes)  # before it is asked for
         self.ask_for_body()
         parts: list[bytes] = []
+        length = 0
         while True:
             self.refuse_longer(max_bytes)
             part = self.parser.take_body()
             if part:
+                length += len(part)
+                held.resize(length)
                 parts.append(part)
             if self.parser.complete:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+            turn.give_back()
+            await self.wire.peek()
+            await turn.take(first=True)
             data = await self.wire.read()
             if not data:
                 raise WireClosed
@@ -102,6 +113,8 @@ class Exchange:
             )
         )
         if not keep_alive:
+            if self.turn is not None:
+                self.turn.give_back()
             await linger(self.wire)
         return keep_alive
 

@@ -102,20 +102,27 @@ class Fulfilment:
         """
         live.enter_phase("connect", self._timeouts.connect)
         # A body that is streamed cannot be sent again: no connection that may have died is good enough for it.
+        if upload is not None or not self._pool.rested(route):
+            live.turn.give_back()  # dialling may take seconds
         upstream = await self._pool.acquire(route, fresh=upload is not None)
         live.upstream = upstream
         reused = upstream.reused
         try:
+            await live.turn.take(first=True)
             data = prepare()
             upstream.begin(method)
             live.sent = True
             live.enter_phase("send", self._timeouts.body_idle)
             upstream.write(data, last=upload is None)
+            live.turn.give_back()  # an origin may take a while to read, and more to answer
             await upstream.drain()
             if upload is not None:
                 await upload.run(live, upstream, self._timeouts.body_idle)
             live.enter_phase("first_byte", self._timeouts.first_byte)
-            return upstream, await upstream.next_head()
+            response = await upstream.next_head()
+            live.enter_phase("body", self._timeouts.body_idle)
+            await live.turn.take(first=True)
+            return upstream, response
         except UpstreamBroken as error:
             self.give_back(live)
             if reused and upstream.bytes_received == 0:
@@ -216,7 +223,10 @@ class _Relay:
     async def _next(self) -> bytes:
         live = self._live
         live.enter_phase("body", self._idle_seconds)
+        if not self._upstream.response_complete:
+            live.turn.give_back()
         data = await self._upstream.next_body()
+        await live.turn.take(first=True)
         self._hash.update(data)
         self.length += len(data)
         return data
@@ -228,18 +238,24 @@ class _Relay:
             data = await self._next()
             if self.length >= total:
                 self._wire.write(data[:-1])
-                await self._wire.drain()
+                await self._drained()
+                await self._live.turn.take(first=True)
                 return data[-1:]
             self._wire.write(data)
-            await self._wire.drain()
+            await self._drained()
 
     async def _chunked(self) -> bytes:
         """A stream: all but its last chunk."""
         self._begin(self._head(content_length=None))
         while data := await self._next():
             self._wire.write(emit_chunk(data))
-            await self._wire.drain()
+            await self._drained()
         return LAST_CHUNK
+
+    async def _drained(self) -> None:
+        """The agent has taken enough; a large answer gives others their turn after each piece."""
+        self._live.turn.give_back()
+        await self._wire.drain()
 
     def _begin(self, head: bytes) -> None:
         self._live.answering = True

@@ -8,6 +8,8 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +20,7 @@ from credentials.principal import Principal
 from credentials.revocation import Target
 from proxy.attempt import Books
 from proxy.config import GateConfig
+from proxy.connections import Connections
 from proxy.egress.pool import Pool
 from proxy.egress.resolver import Resolver
 from proxy.egress.route import PoolLimits
@@ -27,12 +30,15 @@ from proxy.engine.certificates import Certificates
 from proxy.engine.connection import AgentConnection
 from proxy.engine.outer import Handshakes, OuterTls
 from proxy.fulfil import Fulfilment
+from proxy.held import HeldBytes
 from proxy.live import CutReport, InFlight, LiveCalls, Stop
 from proxy.metrics import Metrics
 from proxy.pipeline import Pipeline
 from proxy.records import Content, Recorder
 from proxy.rejections import Rejections
 from proxy.session import Doorman, Session
+from proxy.turns import STRANGERS, Turns
+from proxy.verifying import Verifier
 from proxy.world import World
 from rules.claims import Reservations
 from rules.codes import Code
@@ -46,6 +52,8 @@ _IDLE_LOOK_SECONDS: Final = 0.5
 _CUT_SECONDS: Final = 1.0
 """A revocation waits this long for the loop; the promise is that a stream is cut within a second."""
 _BACKLOG: Final = 1024
+_ACCEPT_AT_ONCE: Final = 2
+"""Newcomers that are taken in one visit to the loop; asyncio takes as many as wait, up to the backlog it was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +117,30 @@ class Gate:
         """Agents are served when this returns. Raises `OSError` when an address cannot be bound."""
         self._loop = loop = asyncio.get_running_loop()
         for host, port in self._config.listen:
-            server = await loop.create_server(self._new_connection, host, port, backlog=_BACKLOG, start_serving=False)
+            server = await loop.create_server(
+                self._new_connection, host, port, backlog=_ACCEPT_AT_ONCE, start_serving=False
+            )
             self._servers.append(server)
         plain = len(self._servers)
         for host, port in self._config.listen_tls:
-            server = await loop.create_server(self._new_tls, host, port, backlog=_BACKLOG, start_serving=False)
+            server = await loop.create_server(self._new_tls, host, port, backlog=_ACCEPT_AT_ONCE, start_serving=False)
             self._servers.append(server)
         self.tls_addresses = _bound(self._servers[plain:])
         self.addresses = _bound(self._servers[:plain]) + self.tls_addresses
         self._assemble()
         for server in self._servers:
             await server.start_serving()
+            for listening in server.sockets:
+                with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                    same.listen(_BACKLOG)  # the kernel's line for them is as long as before
         self._chores = [loop.create_task(self._sweep()), loop.create_task(self._rejections.run())]
         self.metrics.gauges["live_calls"] = lambda: float(len(self._live))
         self.metrics.gauges["open_connections"] = lambda: float(len(self._sessions))
+        self.metrics.gauges["unidentified_connections"] = lambda: float(self._connections.unidentified)
+        self.metrics.gauges["evicted_connections"] = lambda: float(self._connections.evicted)
+        self.metrics.gauges["held_body_bytes"] = lambda: float(self._held.total)
+        self.metrics.gauges["turns_held"] = lambda: float(self._turns.held)
+        self.metrics.gauges["turns_waiting"] = lambda: float(self._turns.waiting)
         # performance.md: everything loaded so far lives for ever; not looking at it again halves p99.
         gc.collect()
         gc.freeze()
@@ -141,6 +159,14 @@ class Gate:
             http_limits=config.http,
             own_listeners=(*self.addresses, *ports.own_listeners),
         )
+        self._turns = turns = Turns()
+        verifier = Verifier(ports.world, turns, timeouts.turn)
+        self._connections = Connections(
+            in_all=config.max_connections,
+            per_account=config.max_connections_per_account,
+            unidentified=config.max_unidentified_connections,
+        )
+        self._held = HeldBytes(in_all=config.max_held_bytes, per_account=config.max_held_bytes_per_account)
         endings = Endings(
             ports.world,
             self._books,
@@ -159,8 +185,22 @@ class Gate:
             self.metrics,
             config,
             ports.environment,
+            turns,
+            self._connections,
+            self._held,
+            verifier,
         )
-        self._doorman = Doorman(self._pipeline, endings, ports.world, self._certificates, self.metrics, config)
+        self._doorman = Doorman(
+            self._pipeline,
+            endings,
+            ports.world,
+            self._certificates,
+            self.metrics,
+            config,
+            turns,
+            self._connections,
+            verifier,
+        )
 
     def _new_connection(self) -> AgentConnection:
         return AgentConnection(self._certificates.context, self._accept)
@@ -180,15 +220,25 @@ class Gate:
         task.add_done_callback(self._reports.discard)
 
     def _accept(self, wire: AgentConnection) -> None:
-        if len(self._sessions) >= self._config.max_connections or self._pipeline.draining:
+        loop = asyncio.get_running_loop()
+        if self._pipeline.draining:
             self.metrics.connections_refused += 1
             wire.abort()
             return
+        if not self._connections.enter(wire, loop.time()):
+            self.metrics.connections_refused += 1
+            return
         self.metrics.connections += 1
+        wire.defer = self._turns.reader(STRANGERS)
         session = Session(self._doorman, wire)
-        task = asyncio.get_running_loop().create_task(session.run())
+        self._connections.register(wire, session)
+        task = loop.create_task(session.run())
         self._sessions[task] = (session, wire)
-        task.add_done_callback(lambda done: self._sessions.pop(done, None))
+        task.add_done_callback(self._session_over)
+
+    def _session_over(self, task: "asyncio.Task[None]") -> None:
+        _, wire = self._sessions.pop(task)
+        self._connections.leave(wire)
 
     async def _sweep(self) -> None:
         """Ends what is past its deadline and measures how late the loop runs."""
@@ -200,6 +250,7 @@ class Gate:
             now = loop.time()
             self.metrics.loop_lag.observe(int(max(0.0, now - due) * 1e9))
             self._live.expire(now)
+            self._connections.sweep(now)
             if now >= next_look:
                 next_look = now + _IDLE_LOOK_SECONDS
                 self._close_idle(now)
@@ -288,6 +339,7 @@ class Gate:
         await asyncio.gather(*self._reports, return_exceptions=True)
         await self._rejections.flush()
         self._pool.close()
+        self._pipeline.close()
         return DrainReport(finished=max(0, waiting - report.cut), cut=report.cut)
 
 

@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from credentials.principal import Principal
+from proxy.held import Held
+from proxy.turns import Turn
 from proxy.wire import Wire
 
 
@@ -44,6 +46,10 @@ class LiveCall:
     deadline: float
     """Loop time by which the present phase must end."""
     total_deadline: float
+    turn: Turn
+    """Held while the call costs the processor; given back when it is over, and while it waits for something slow."""
+    held: Held
+    """What of the request's body is in memory; given back when the call is over."""
     phase: str = "admit"
     operation: str = ""
     """Connection, method and route, for people."""

@@ -24,13 +24,15 @@ from credentials.tokens import CredentialRejected
 from proxy.admission import Admission
 from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
 from proxy.config import GateConfig
+from proxy.connections import Connections
 from proxy.egress.errors import UpstreamError
 from proxy.endings import Endings
 from proxy.exchange import Exchange, linger
 from proxy.fulfil import IDEMPOTENT, Credential, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
-from proxy.http.decoding import decode_content
+from proxy.held import HeldBytes
 from proxy.http.emit import Head
 from proxy.http.errors import RequestRefused
+from proxy.intake import Intake
 from proxy.intent import egress_head, intent_content
 from proxy.journey import CallRefused, Journey, new_call_id
 from proxy.live import LiveCall, LiveCalls, Stop
@@ -42,14 +44,13 @@ from proxy.records import (
 )
 from proxy.rewriting import rewriter_for
 from proxy.routes import Routes
-from proxy.upload import begin_upload
+from proxy.turns import Key, Turns
+from proxy.verifying import Verifier
 from proxy.wire import WireClosed
 from proxy.world import World
 from rules.call import Call, Facts
 from rules.claims import Refused, ReservationsUnavailable
 from rules.codes import Code
-from rules.content.content import read_content
-from rules.content.refused import ContentRefused
 from rules.decide import decide
 from rules.decision import Allowed, Denied, Reason
 from rules.matching import judged_by_body
@@ -58,8 +59,6 @@ from rules.policy.compile import Connection
 logger = logging.getLogger("exeat.gate")
 
 MAX_ATTEMPTS: Final = 2
-_READ_AT_ONCE: Final = 16 * 1024
-"""Bytes of a body that a rule reads on the loop itself; a longer one would keep the others waiting."""
 
 
 class Pipeline:
@@ -75,9 +74,13 @@ class Pipeline:
         metrics: Metrics,
         config: GateConfig,
         environment: Content,
+        turns: Turns,
+        connections: Connections,
+        held: HeldBytes,
+        verifier: Verifier,
     ) -> None:
         self._world = world
-        self._admission = Admission(world, config.names)
+        self._admission = Admission(world, config.names, verifier)
         self._books = books
         self._fulfilment = fulfilment
         self._endings = endings
@@ -85,6 +88,10 @@ class Pipeline:
         self._metrics = metrics
         self._config = config
         self._environment = environment
+        self._turns = turns
+        self._connections = connections
+        self._held = held
+        self._intake = Intake(config)
         self._routes = Routes()
         self.draining = False
 
@@ -133,6 +140,10 @@ class Pipeline:
             endings.finish(journey)
             self._metrics.calls.observe(time.perf_counter_ns() - began)
 
+    def close(self) -> None:
+        """No body is read any more; threads that still read one end by themselves."""
+        self._intake.close()
+
     def _lap(self, journey: Journey, step: Step) -> None:
         now = time.perf_counter_ns()
         self._metrics.steps[step].observe(now - journey.mark)
@@ -146,7 +157,7 @@ class Pipeline:
         asked = self._admission.admit(exchange)
         self._lap(journey, Step.ADMIT)
         # (2) identify
-        target, principal = self._admission.identify(exchange, asked)
+        target, principal = await self._admission.identify(exchange, asked)
         journey.call = call = Call(
             new_call_id(),
             principal,
@@ -158,21 +169,30 @@ class Pipeline:
             target.query,
         )
         journey.live = live = self._enter(call, exchange)
+        if exchange.tunnel is None:
+            if not self._connections.identify(exchange.wire, principal.tenant, principal.account, live.began):
+                raise CallRefused(Reason(Code.CONNECTIONS_REACHED, "this account has too many connections"))
+            exchange.wire.defer = self._turns.reader(Key(principal.tenant, principal.account))
         self._lap(journey, Step.IDENTIFY)
+        live.enter_phase("turn", self._config.timeouts.turn)
+        await live.turn.take()
+        journey.mark = time.perf_counter_ns()
         # (3) classify
         facts = self._classify(journey, call)
         if judged_by_body(call, facts):
-            facts = await self._read_body(journey, live, facts)
+            facts = replace(facts, content=await self._intake.read(journey, live))
         self._lap(journey, Step.CLASSIFY)
         # (4) decide
         decision = decide(call, facts)
+        if facts.content is not None:  # many times as large as the body that it was read from
+            facts = replace(facts, content=None)
         if isinstance(decision, Denied):
             raise CallRefused(*decision.reasons)
         journey.allowed = allowed = decision
         journey.credential = self._credential(facts)
         self._lap(journey, Step.DECIDE)
         live.enter_phase("body", self._config.timeouts.body_idle)
-        await self._take_body(journey, allowed)
+        await self._intake.take(journey, live, allowed.body)
         journey.mark = time.perf_counter_ns()
         # (5) reserve
         await self._reserve(journey, call, live, allowed)
@@ -187,10 +207,21 @@ class Pipeline:
             raise RuntimeError("a call is answered inside a task")
         now = loop.time()
         timeouts = self._config.timeouts
+        turn = self._turns.turn(call.principal.tenant, call.principal.account)
         live = LiveCall(
-            call.id, call.principal, exchange.wire, task, loop, now, now + timeouts.body_idle, now + timeouts.total
+            call.id,
+            call.principal,
+            exchange.wire,
+            task,
+            loop,
+            now,
+            now + timeouts.turn,
+            now + timeouts.total,
+            turn,
+            self._held.of(call.principal.tenant, call.principal.account),
         )
         self._live.enter(live)
+        exchange.turn = turn
         exchange.wire.on_lost = lambda: live.stop(Stop.DISCONNECTED)
         return live
 
@@ -210,31 +241,6 @@ class Pipeline:
         journey.connection = connection
         return Facts(policy=policy, connection=connection, now=datetime.now(UTC))
 
-    async def _read_body(self, journey: Journey, live: LiveCall, facts: Facts) -> Facts:
-        """The body is held and decoded, and the facts say what it says."""
-        live.enter_phase("body", self._config.timeouts.body_idle)
-        journey.body = await journey.exchange.hold_body(self._config.max_held_body_bytes)
-        await self._decode(journey)
-        fields = journey.exchange.head.headers
-        types = tuple(value for name, value in fields if name == b"content-type")
-        try:
-            if len(journey.body) <= _READ_AT_ONCE:
-                content = read_content(types, journey.body)
-            else:
-                content = await asyncio.to_thread(read_content, types, journey.body)
-        except ContentRefused as error:
-            raise CallRefused(Reason(Code.CONTENT_REFUSED, error.detail)) from error
-        return replace(facts, content=content)
-
-    async def _decode(self, journey: Journey) -> None:
-        """The body is what its one Content-Encoding stands for, and will be sent so."""
-        journey.inspected = True
-        coding = journey.exchange.head.get(b"content-encoding")
-        if coding is not None and journey.body:
-            # A second of it was refused with the head; a thread, because a bomb takes its time.
-            most = self._config.max_held_body_bytes
-            journey.body = await asyncio.to_thread(decode_content, coding, journey.body, most)
-
     # (4), its material side: an allowed call whose secret is missing is denied before anything is consumed
 
     def _credential(self, facts: Facts) -> Credential | None:
@@ -246,18 +252,6 @@ class Pipeline:
         if found is None:
             raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set"))
         return Credential(binding, *found)
-
-    async def _take_body(self, journey: Journey, allowed: Allowed) -> None:
-        """The body is here, as it will be sent; or it is one that is streamed later."""
-        if journey.inspected:
-            return
-        exchange, most = journey.exchange, self._config.max_held_body_bytes
-        journey.upload = begin_upload(exchange, allowed.body, most)
-        if journey.upload is not None:
-            return
-        journey.body = await exchange.hold_body(most)
-        if allowed.body.inspect:
-            await self._decode(journey)
 
     # (5)
 
@@ -381,6 +375,7 @@ class Pipeline:
         if exchange.parser.complete:
             exchange.wire.close()
         else:  # the service answered before it had the whole body: what the agent still sends must not reset the answer
+            live.turn.give_back()
             await linger(exchange.wire)
         return False
 

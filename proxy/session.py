@@ -15,6 +15,7 @@ from credentials.principal import Principal
 from credentials.tokens import CredentialRejected
 from proxy.authorization import proxy_token
 from proxy.config import GateConfig
+from proxy.connections import Connections
 from proxy.endings import Endings
 from proxy.engine.certificates import Certificates
 from proxy.exchange import Exchange, Tunnel, linger
@@ -24,6 +25,8 @@ from proxy.http.target import parse_connect_target, parse_host_header
 from proxy.metrics import Metrics
 from proxy.pipeline import Pipeline
 from proxy.strangers import Strangers
+from proxy.turns import Key, Turns
+from proxy.verifying import Verifier
 from proxy.wire import HandshakeRefused, Wire, WireClosed
 from proxy.world import World
 from rules.codes import Code
@@ -33,6 +36,8 @@ logger = logging.getLogger("exeat.gate")
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _CLOSE_SECONDS: Final = 5.0
 """For an agent to take what was written before its wire is closed; then it is cut."""
+_HANDSHAKE_TURN_SECONDS: Final = 0.05
+"""Some twenty times what a handshake takes from our side, and less than an agent notices."""
 _TLS_HANDSHAKE: Final = 0x16
 """ContentType of the record a ClientHello comes in (RFC 8446 5.1)."""
 
@@ -48,15 +53,23 @@ class Doorman:
         certificates: Certificates,
         metrics: Metrics,
         config: GateConfig,
+        turns: Turns,
+        connections: Connections,
+        verifier: Verifier,
     ) -> None:
         self.pipeline = pipeline
         self.endings = endings
         self.world = world
         self.metrics = metrics
         self.config = config
+        self.turns = turns
+        self.connections = connections
+        self.verifier = verifier
         self.http = replace(config.http, max_body_bytes=None)
         """Bodies are bounded where they are taken: how long one may be depends on the rule that allows it."""
-        self.strangers = Strangers(certificates, config.max_unknown_hosts)
+        self.strangers = Strangers(
+            certificates, config.max_unknown_hosts, per_second=config.max_unknown_hosts_per_second
+        )
 
 
 class Session:
@@ -68,6 +81,8 @@ class Session:
         self._timeouts = doorman.config.timeouts
         self.idle = True
         """True between two requests: a drain may close the wire now."""
+        self.idle_since = 0.0
+        """Loop time at which it last became idle."""
         self.idle_until = math.inf
         """Loop time after which an idle wire is closed; looked at by the gate's sweep, so that no request costs a
         timer."""
@@ -137,6 +152,7 @@ class Session:
         """The tunnel that was asked for and is established; None after it was refused and answered."""
         wire, endings = self._wire, self._doorman.endings
         head = exchange.head
+        principal: Principal | None = None
         try:
             host, port = parse_connect_target(head.target)
             if head.host is not None and parse_host_header(head.host, 443) != (host, port):
@@ -144,10 +160,13 @@ class Session:
             if head.has_body:
                 raise RequestRefused(Code.MALFORMED_REQUEST, "CONNECT carries no body")
             token = proxy_token(head.headers)
-            principal = self._recognise(token)
+            principal = await self._recognise(token)
+            if not self._doorman.connections.identify(wire, principal.tenant, principal.account, self._loop.time()):
+                raise RequestRefused(Code.CONNECTIONS_REACHED, "this account has too many connections")
+            wire.defer = self._doorman.turns.reader(Key(principal.tenant, principal.account))
             self._check_stranger(principal, host, port)
         except RequestRefused as error:
-            await endings.reject(exchange, error.code, error.detail, wire.peer, close=True)
+            await endings.reject(exchange, error.code, error.detail, wire.peer, close=True, principal=principal)
             raise WireClosed from error
         except CredentialRejected as error:
             code = Code(error.code)
@@ -159,14 +178,14 @@ class Session:
         wire.write(_ESTABLISHED)
         return Tunnel(host, port, token, principal)
 
-    def _recognise(self, token: str) -> Principal:
+    async def _recognise(self, token: str) -> Principal:
         """Whom the token names. A signature that verifies is enough for the tunnel, not for a call.
 
         An expired or revoked credential still says who is there, and its holder's program shall read why it is
         refused: inside, where every request is identified anew and answered 401.
         """
         try:
-            return self._doorman.world.identifier.identify(token, self._doorman.world.revocations, time.time())
+            return await self._doorman.verifier.verify(token)
         except CredentialRejected as error:
             if error.principal is None:
                 raise
@@ -204,7 +223,7 @@ class Session:
                     return
                 if first[0] != _TLS_HANDSHAKE:
                     raise HandshakeRefused("what followed CONNECT is not TLS")
-                await wire.start_tls(tunnel.host, tunnel.principal.tenant)
+                await self._handshake(tunnel)
         except (HandshakeRefused, TimeoutError) as error:
             detail = error.detail if isinstance(error, HandshakeRefused) else "no TLS handshake in time"
             logger.info("tunnel to %s refused: %s", tunnel.host, detail)
@@ -214,6 +233,20 @@ class Session:
             wire.abort()
             return
         await self._requests(tunnel)
+
+    async def _handshake(self, tunnel: Tunnel) -> None:
+        """TLS is established, in a turn of the account's: a handshake costs as much as several calls.
+
+        The turn is for our part of it; an agent that does not finish its own keeps it no longer.
+        """
+        turn = self._doorman.turns.turn(tunnel.principal.tenant, tunnel.principal.account)
+        await turn.take()
+        over = self._loop.call_later(_HANDSHAKE_TURN_SECONDS, turn.give_back)
+        try:
+            await self._wire.start_tls(tunnel.host, tunnel.principal.tenant)
+        finally:
+            over.cancel()
+            turn.give_back()
 
     async def _requests(self, tunnel: Tunnel) -> None:
         parser = RequestParser(self._doorman.http)
@@ -245,7 +278,8 @@ class Session:
         if parser.head is not None:
             return True
         if parser.idle:
-            self.idle_until = self._loop.time() + min(idle_seconds, max(0.0, self._closes_at - time.time()))
+            self.idle_since = self._loop.time()
+            self.idle_until = self.idle_since + min(idle_seconds, max(0.0, self._closes_at - time.time()))
             data = await self._wire.read()
             self.idle_until = math.inf
             if not data:

@@ -97,6 +97,9 @@ class Upload:
                     self.complete = True
                     return
             live.enter_phase(PHASE, idle_seconds)
+            live.turn.give_back()
+            await wire.peek()
+            await live.turn.take(first=True)
             more = await wire.read()
             if not more:
                 raise WireClosed

@@ -34,6 +34,9 @@ class Wire(Protocol):
     on_lost: Callable[[], None] | None
     """Called once when the agent goes away (also half-closed), even while nobody reads."""
 
+    defer: Callable[[Callable[[], None]], bool] | None
+    """Asked before received bytes are decrypted: True if they have to wait, and what it was given is called later."""
+
     @property
     def unread(self) -> int:
         """Bytes received and not yet taken."""

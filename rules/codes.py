@@ -69,6 +69,8 @@ class Code(StrEnum):
     UPSTREAM_PROTOCOL = "upstream_protocol"
     REVOKED_IN_FLIGHT = "revoked_in_flight"
     # any step
+    CONNECTIONS_REACHED = "connections_reached"
+    OVERLOADED = "overloaded"
     DRAINING = "draining"
     INTERNAL = "internal"
 
@@ -169,6 +171,10 @@ TABLE: dict[Code, Entry] = {
     Code.REVOKED_IN_FLIGHT: Entry(
         403, _G, "Revoked while in flight", "Stop. An operator has revoked this credential; do not retry."
     ),
+    Code.CONNECTIONS_REACHED: Entry(
+        429, _T, "Too many connections", "Close connections that are not used, or reuse them; retry after Retry-After."
+    ),
+    Code.OVERLOADED: Entry(503, _T, "Exeat is busy", "Wait for Retry-After seconds, then retry."),
     Code.DRAINING: Entry(503, _T, "Exeat is shutting down", "Retry; another instance or the next start will answer."),
     Code.INTERNAL: Entry(503, _D, "Internal error", "Report the call's id to the platform team."),
 }

@@ -52,6 +52,10 @@ class Pool:
         """Connections waiting for another exchange."""
         return len(self._resting)
 
+    def rested(self, route: Route) -> bool:
+        """True where `acquire` need not dial, most likely."""
+        return bool(self._idle.get(route))
+
     async def acquire(self, route: Route, *, fresh: bool = False) -> Upstream:
         """A connection for one exchange: a rested one that is still sound, else a new one. Raises UpstreamError.
 

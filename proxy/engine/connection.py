@@ -36,6 +36,10 @@ class AgentConnection(asyncio.Protocol):
         self.secure = False
         self.lost = False
         self.on_lost: Callable[[], None] | None = None
+        self.defer: Callable[[Callable[[], None]], bool] | None = None
+        self._late = b""
+        """Received and not yet decrypted: the account's other work comes first."""
+        self._late_end = False
 
     # asyncio.Protocol
 
@@ -47,6 +51,25 @@ class AgentConnection(asyncio.Protocol):
         self._accept(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._late:
+            self._late += data  # it was on its way while reading was being paused
+        elif self.defer is not None and self._handshake is None and self.defer(self._catch_up):
+            self._late = bytes(data)
+            self._transport.pause_reading()
+        else:
+            self._take(data)
+
+    def _catch_up(self) -> None:
+        data, self._late = self._late, b""
+        if self.lost or self._transport.is_closing():
+            return
+        if not self._reading_paused:
+            self._transport.resume_reading()
+        self._take(data)
+        if self._late_end:
+            self._end()
+
+    def _take(self, data: bytes) -> None:
         if self._tls is None:
             self._received(data)
             return
@@ -66,6 +89,9 @@ class AgentConnection(asyncio.Protocol):
                 self._handshake = None
 
     def eof_received(self) -> bool:
+        if self._late:
+            self._late_end = True
+            return True  # the transport stays until what came before the end was taken
         self._end()
         return False
 
@@ -129,7 +155,7 @@ class AgentConnection(asyncio.Protocol):
             self._inbox.clear()
             self._unread = 0
             if early:
-                self.data_received(early)
+                self._take(early)
             elif self._ended:
                 raise HandshakeRefused("closed before the handshake")
             await handshake
@@ -178,6 +204,11 @@ class AgentConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def refuse(self, data: bytes) -> None:
+        """The bytes are on their way and nothing follows them; whoever accepted the connection cuts it later."""
+        self._transport.write(data)
+        self._transport.write_eof()
 
     # inside
 
