@@ -6,6 +6,7 @@ latencies are measured.
 """
 
 import asyncio
+import gzip
 import json
 import os
 import ssl
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from benchmarks import wire
 
+_BOMB: Final = gzip.compress(bytes(50_000_000), mtime=0)
 _BIG: Final = b"x" * 1_000_000
 _BACK_OFF_SECONDS: Final = 0.05
 
@@ -90,6 +92,13 @@ async def big_bodies(flood: Flood) -> None:
     await _calls(flood, head.encode() + _BIG)
 
 
+async def bombs(flood: Flood) -> None:
+    """Fifty megabytes of zeros in 50 KB of gzip, for a rule that reads bodies."""
+    head = f"POST /read HTTP/1.1\r\nHost: {flood.authority}\r\n"
+    head += f"Content-Encoding: gzip\r\nContent-Length: {len(_BOMB)}\r\n\r\n"
+    await _calls(flood, head.encode() + _BOMB)
+
+
 async def new_tunnels(flood: Flood) -> None:
     """A handshake, and again."""
     _, writer = await flood.tunnel(flood.connect, flood.host)
@@ -157,6 +166,7 @@ KINDS: Final[tuple[tuple[Callable[[Flood], Awaitable[None]], int], ...]] = (
     (allowed, 64),
     (denied, 64),
     (big_bodies, 64),
+    (bombs, 64),
     (new_tunnels, 64),
     (bad_connects, 64),
     (dials, 64),

@@ -49,6 +49,7 @@ _ACCOUNT: Final = """\
     limits: {{concurrency: 1000, spend: [{{meter: price, max: 10000000 USD, per: day}}]}}
     rules:
       - {{id: refund, allow: {{connection: saas, methods: [POST], path: {path}}}}}
+      - {{id: read, allow: {{connection: saas, methods: [POST], path: /read, body: inspect}}}}
       - {{id: hang, allow: {{connection: hang, methods: [GET], path: /x}}}}
 """
 _LAG: Final = re.compile(r'exeat_loop_lag_seconds_bucket\{le="([^"]+)"\} (\d+)')
