@@ -36,6 +36,8 @@ class Flood:
     hanging: bytes
     """The CONNECT to an origin that never answers."""
     hanging_authority: str
+    forged: bytes
+    """A CONNECT whose credential has everything right but its signature."""
     answers: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -106,11 +108,11 @@ async def new_tunnels(flood: Flood) -> None:
     writer.transport.abort()
 
 
-async def bad_connects(flood: Flood) -> None:
-    """CONNECT with a token that never was ours; its signature has to be checked each time."""
+async def forged(flood: Flood) -> None:
+    """CONNECT with a credential whose signature is wrong; it has to be checked each time."""
     reader, writer = await flood.dial()
     try:
-        writer.write(f"CONNECT {flood.authority} HTTP/1.1\r\nProxy-Authorization: Bearer e30.e30.AAAA\r\n\r\n".encode())
+        writer.write(flood.forged)
         await flood.answer(reader)
     finally:
         writer.transport.abort()
@@ -168,7 +170,7 @@ KINDS: Final[tuple[tuple[Callable[[Flood], Awaitable[None]], int], ...]] = (
     (big_bodies, 64),
     (bombs, 64),
     (new_tunnels, 64),
-    (bad_connects, 64),
+    (forged, 64),
     (dials, 64),
     (slow_heads, 600),
     (no_readers, 64),

@@ -212,6 +212,7 @@ def main() -> int:
                 "connect": {"bytes": _connect(idle.authority, basic)},
                 "hanging": {"bytes": _connect(f"hang.test:{hang}", basic)},
                 "hanging_authority": f"hang.test:{hang}",
+                "forged": {"bytes": _connect(idle.authority, _forged(basic))},
             }
             chosen = [kind.__name__ for kind, _ in KINDS if not said.only or kind.__name__ in said.only]
             readings = [_read(gate, place, kind, flooder, idle, said.seconds) for kind in chosen]
@@ -228,6 +229,14 @@ def main() -> int:
     finally:
         place.close()
     return 0
+
+
+def _forged(basic: str) -> str:
+    """The same credential with another signature of the right form."""
+    user, _, token = base64.b64decode(basic.removeprefix("Basic ")).decode().partition(":")
+    signed, _, signature = token.rpartition(".")
+    other = base64.urlsafe_b64encode(bytes(len(base64.urlsafe_b64decode(signature + "==")))).rstrip(b"=").decode()
+    return "Basic " + base64.b64encode(f"{user}:{signed}.{other}".encode()).decode()
 
 
 def _connect(authority: str, basic: str) -> str:

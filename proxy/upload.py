@@ -20,6 +20,8 @@ from rules.bodies import Handling
 
 PHASE: Final = "upload"
 """The phase in which the agent's next bytes are waited for."""
+SLOWEST: Final = 1024
+"""Bytes a second that an agent has to send on average, after its first pause; any modem had more."""
 
 
 class Upload:
@@ -80,6 +82,8 @@ class Upload:
         exchange = self._exchange
         parser, wire, chunked = exchange.parser, exchange.wire, exchange.head.chunked
         exchange.ask_for_body()
+        loop = asyncio.get_running_loop()
+        waited = 0.0
         while True:
             exchange.refuse_longer(self._most)
             data = parser.take_body()
@@ -96,9 +100,11 @@ class Upload:
                 if last:
                     self.complete = True
                     return
-            live.enter_phase(PHASE, idle_seconds)
+            live.enter_phase(PHASE, max(0.0, min(idle_seconds, idle_seconds + self.length / SLOWEST - waited)))
+            began = loop.time()
             live.turn.give_back()
             await wire.peek()
+            waited += loop.time() - began  # for the agent, not for the origin or a turn
             await live.turn.take(first=True)
             more = await wire.read()
             if not more:

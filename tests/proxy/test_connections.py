@@ -1,6 +1,7 @@
 """Connections are counted for each account, in all, and while nobody knows whose they are."""
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -126,6 +127,22 @@ async def test_beyond_all_a_connection_reads_503_and_costs_no_task(tmp_path: Pat
             late.writer.close()
         await until(lambda: len(here.gate.gate._connections) == 0)
         await check_still_serving(here)
+
+
+async def test_a_crowd_that_dials_and_goes_pushes_out_nobody_who_speaks(tmp_path: Path) -> None:
+    async with town(tmp_path, config=bounds(max_unidentified_connections=64)) as here:
+        agent = here.agent()
+        address = ("127.0.0.1", here.gate.port)
+        with socket.create_connection(address) as first:  # all of this before the gate looks once
+            lines = ["CONNECT saas.test:443 HTTP/1.1", "Host: saas.test:443"]
+            lines.append(f"Proxy-Authorization: Basic {agent.authorization()}")
+            first.sendall("\r\n".join([*lines, "", ""]).encode())
+            for _ in range(600):
+                socket.create_connection(address).close()
+            first.setblocking(False)
+            async with asyncio.timeout(10):
+                answer = await asyncio.get_running_loop().sock_recv(first, 4096)
+            assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_a_stranger_makes_room_for_an_agent_when_everything_is_full(tmp_path: Path) -> None:
