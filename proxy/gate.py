@@ -52,7 +52,7 @@ _IDLE_LOOK_SECONDS: Final = 0.5
 _CUT_SECONDS: Final = 1.0
 """A revocation waits this long for the loop; the promise is that a stream is cut within a second."""
 _BACKLOG: Final = 1024
-_ACCEPT_AT_ONCE: Final = 2
+_ACCEPT_AT_ONCE: Final = 1
 """Newcomers that are taken in one visit to the loop; asyncio takes as many as wait, up to the backlog it was told."""
 
 

@@ -24,6 +24,12 @@ ABOUT_SECONDS: Final = 10.0
 """An account is about for so long after its last turn, so that who calls once a second meets no full loop."""
 
 
+REST_SECONDS: Final = 0.001
+"""Between two grants to an account that waits behind itself, while another is about that does not. A loop that is never
+idle keeps the ledger's thread from the interpreter, and every call of everybody waits for that thread twice. The least
+that epoll can wait."""
+
+
 class Key(NamedTuple):
     """Who takes turns."""
 
@@ -106,6 +112,7 @@ class Turns:
         self._lines: dict[Key, _Line] = {}
         self._about: OrderedDict[Key, float] = OrderedDict()
         """When each account last had a turn; longest ago first."""
+        self._resting: set[Key] = set()
         self.waiting = 0
         """Pieces of work that wait for a turn."""
         self.waited = 0
@@ -175,6 +182,22 @@ class Turns:
             self._held[key] = held
         else:
             del self._held[key]
+        if key in self._lines and self._others_rest():
+            if key not in self._resting:
+                self._resting.add(key)
+                self._loop.call_later(REST_SECONDS, self._rested, key)
+            return
+        self._grant(key)
+
+    def _others_rest(self) -> bool:
+        """Whether an account is about that does not wait for turns: it wants to find the loop idle when it calls."""
+        waiting = len(self._lines)
+        for key in _FIXED:
+            waiting -= key in self._lines
+        return len(self._about) > waiting
+
+    def _rested(self, key: Key) -> None:
+        self._resting.discard(key)
         self._grant(key)
 
     def reader(self, key: Key) -> Defer:

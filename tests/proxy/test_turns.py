@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.turns import ALONE, AT_LEAST, HANDSHAKES, NOBODY, SHARED, Key, Turn, Turns
+from proxy.turns import ALONE, AT_LEAST, HANDSHAKES, NOBODY, REST_SECONDS, SHARED, Key, Turn, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +42,7 @@ async def test_a_flood_waits_behind_itself_and_not_in_front_of_others() -> None:
     for turn in held:
         turn.give_back()
         await asyncio.sleep(0)
+    await asyncio.sleep(10 * REST_SECONDS)
     assert turns.held == SHARED // 2, "while another is about, the flood has a part of the shared turns"
     for task in lines:
         task.cancel()
@@ -167,7 +168,7 @@ async def test_pieces_that_come_at_once_are_taken_a_few_at_a_time_and_in_order()
     before = 0
     while len(taken) < len(waiting):
         assert not turns.reader(Key("acme", "other"))(lambda: None), "another account waits behind them"
-        await asyncio.sleep(0)
+        await asyncio.sleep(REST_SECONDS / 10)
         assert len(taken) - before <= SHARED // 2
         before = len(taken)
     assert taken == waiting
@@ -189,7 +190,29 @@ async def test_an_errand_that_fails_gives_its_turn_back() -> None:
     assert turns.reader(Key("acme", "a"))(lambda: 1 / 0)
     mine.give_back()
     second.give_back()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await asyncio.sleep(10 * REST_SECONDS)
     assert [type(error) for error in failed] == [ZeroDivisionError]
     assert turns.held == 0
+
+
+async def test_the_loop_rests_between_the_grants_to_a_flood_only_while_somebody_may_want_it_idle() -> None:
+    turns = Turns(shared=4)
+    for name in ("flood", "other"):
+        turn = turns.turn("acme", name)
+        await turn.take()
+        turn.give_back()
+    flood = [turns.turn("acme", "flood") for _ in range(4)]
+    tasks = [await in_line(turn) for turn in flood]
+    flood[0].give_back()
+    await asyncio.sleep(0)
+    assert not tasks[2].done(), "granted without a rest"
+    await asyncio.wait_for(tasks[2], 1)
+    # Both wait: nobody is served by a loop that rests.
+    other = [turns.turn("acme", "other") for _ in range(4)]
+    more = [await in_line(turn) for turn in other]
+    other[0].give_back()
+    await asyncio.sleep(0)
+    assert more[2].done()
+    for task in (*tasks, *more):
+        task.cancel()
+    await asyncio.gather(*tasks, *more, return_exceptions=True)
