@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from control.operations import (
     OperationError,
     PolicyApplied,
     PolicyFault,
+    PolicyInForce,
     PolicyRefused,
     PolicyText,
     Provenance,
@@ -75,8 +77,6 @@ class Local:
         self._actor = actor
         self._node = node
 
-    # What there is
-
     def status(self) -> Status:
         """See `Operations.status`."""
         state, node = self._state, self._node
@@ -113,6 +113,11 @@ class Local:
         return Access(None, None, "") if self._node is None else self._node.access()
 
     # Policies and secrets
+
+    def policy_in_force(self, moment: datetime | None) -> PolicyInForce:
+        """See `Operations.policy_in_force`."""
+        with _explained():
+            return PolicyInForce(*self._state.policy_in_force(moment))
 
     def apply_policy(self, text: PolicyText, provenance: Provenance) -> PolicyApplied:
         """See `Operations.apply_policy`."""

@@ -7,6 +7,7 @@ which of the two it speaks to.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -86,6 +87,19 @@ class PolicyApplied:
     secrets_missing: tuple[str, ...]
     """`tenant/name` of every secret a connection wants and nobody has set."""
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInForce:
+    """A policy that is, or was, the active one."""
+
+    digest: str
+    seq: int
+    """Of the record that says it was activated; 0 where that is not known."""
+    since: str
+    """When it was activated, as in the ledger."""
+    bundle: str
+    """Canonical JSON; compile it with `PolicySet.from_bundle`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +321,10 @@ class Operations(Protocol):
 
     def apply_policy(self, text: PolicyText, provenance: Provenance) -> PolicyApplied:
         """The policy is validated as a whole, recorded and active; or the last good one still is (`PolicyRefused`)."""
+        ...
+
+    def policy_in_force(self, moment: datetime | None) -> PolicyInForce:
+        """The policy that was active at a moment, now when None. `Refused` when none was."""
         ...
 
     def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:

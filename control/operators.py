@@ -68,6 +68,7 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             get("/authorities", lambda on: on.authorities()),
             post("/authorities", requests.RotationWanted, lambda on, r: on.rotate_authority(r.asked())),
             post("/policy", requests.PolicyRequest, lambda on, r: on.apply_policy(r.text(), r.declared())),
+            post("/policy/in-force", requests.Moment, lambda on, r: on.policy_in_force(r.moment)),
             get("/secrets", lambda on: on.list_secrets()),
             post("/secrets", requests.SecretRequest, lambda on, r: on.set_secret(r.tenant, r.name, r.secret())),
             post("/secrets/remove", requests.SecretName, lambda on, r: on.remove_secret(r.tenant, r.name)),

@@ -9,6 +9,7 @@ import http.client
 import json
 import socket
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from control.authority_views import AuthoritiesShown, RotationAsked
@@ -19,6 +20,7 @@ from control.operations import (
     OperationError,
     PolicyApplied,
     PolicyFault,
+    PolicyInForce,
     PolicyRefused,
     PolicyText,
     Provenance,
@@ -89,6 +91,11 @@ class Remote:
     def access(self) -> Access:
         """See `Operations.access`."""
         return from_json(Access, self._ask("GET", "/access"))
+
+    def policy_in_force(self, moment: datetime | None) -> PolicyInForce:
+        """See `Operations.policy_in_force`."""
+        body = {"moment": None if moment is None else moment.isoformat()}
+        return from_json(PolicyInForce, self._ask("POST", "/policy/in-force", body))
 
     def apply_policy(self, text: PolicyText, provenance: Provenance) -> PolicyApplied:
         """See `Operations.apply_policy`."""

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from control.authority_views import RotationAsked, Step
 from control.operations import Act, PolicyText, Provenance, TokenRequest, WrongUse
@@ -86,6 +86,12 @@ class SecretRequest(_Strict):
             raise WrongUse(str(refused)) from None
         except (binascii.Error, ValueError):
             raise WrongUse("the secret is not base64") from None
+
+
+class Moment(_Strict):
+    """`POST /policy/in-force`."""
+
+    moment: AwareDatetime | None
 
 
 class SecretName(_Strict):

@@ -31,6 +31,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("init", "init", "init", "Write a first policy to start from."),
     Entry("check", "policy", "check", "Check a policy without applying it."),
     Entry("policy", "policy", "policy", "Apply a policy."),
+    Entry("actions", "actions", "actions", "List everything an account can do, and who answers for it."),
     Entry("secret", "secret", "secret", "Set, list and remove the secrets of connections."),
     Entry("token", "token", "token", "Issue, renew and inspect agents' credentials."),
     Entry("revoke", "revoke", "revoke", "Stop a credential, an account, a tenant or everything, now."),

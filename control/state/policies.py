@@ -5,8 +5,9 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from control.state.clock import Clock, at, text
 from control.state.errors import StateRefused, StateUnavailable
@@ -47,6 +48,16 @@ class Applied:
     seq: int
     policy: PolicySet
     warnings: tuple[PolicyWarning, ...]
+
+
+class Stored(NamedTuple):
+    """A policy that was activated."""
+
+    digest: str
+    seq: int
+    """Of the record of that; 0 where it is not known."""
+    since: str
+    bundle: str
 
 
 class Policies:
@@ -123,6 +134,19 @@ class Policies:
         self.fault = None
         self.active = Active(policy, receipt.seq, policy.digest)
         return Applied(policy.digest, previous, receipt.seq, policy, source.warnings)
+
+    def in_force(self, moment: datetime | None) -> Stored:
+        """The policy that was active at a moment, now when None. Raises `StateRefused` when none was."""
+        before = text(at(self._clock()) if moment is None else moment.astimezone(UTC))
+        rows = self._database.query(
+            "SELECT digest, seq, at, bundle FROM activations JOIN policies USING (digest)"
+            " WHERE at <= ? ORDER BY id DESC LIMIT 1",
+            (before,),
+        )
+        if not rows:
+            when = "is active" if moment is None else "was active then"
+            raise StateRefused("no_policy", f"no policy {when}", "Apply one: exeat policy apply PATH")
+        return Stored(rows[0][0], rows[0][1] or 0, rows[0][2], bytes(rows[0][3]).decode("utf-8"))
 
     def note_seq(self, digest: str, seq: int) -> None:
         """The record that says the active policy is active. Only while opening."""

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from typing import Final, Self
@@ -14,7 +15,7 @@ from control.state.errors import StateError, StateInvalid, StateUnavailable
 from control.state.folder import Folder
 from control.state.journal import Journal
 from control.state.opening import Ground, open_ground
-from control.state.policies import Applied, Policies
+from control.state.policies import Applied, Policies, Stored
 from control.state.recovery import Recovery
 from control.state.revocations import RestoreDone, RevocationDone, StopOrders
 from control.state.sealing import Secrets, SecretVersion, missing_secrets
@@ -105,6 +106,10 @@ class State:
     def policy(self) -> PolicySet | None:
         """The active policy; None: everything is denied."""
         return self._policies.active.policy
+
+    def policy_in_force(self, moment: datetime | None) -> Stored:
+        """The policy that was active at a moment, now when None. Raises `StateRefused` when none was."""
+        return self._policies.in_force(moment)
 
     @property
     def policy_epoch(self) -> int:

@@ -1,0 +1,89 @@
+"""Everything an account can do, and who answers for it: the access review, from the policy alone."""
+
+from dataclasses import dataclass
+
+from rules.policy.compile import Account, TenantPolicy
+from rules.policy.matcher import ANY, Rule
+from rules.policy.values import Money
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What one rule of an account lets it do on one connection, or keeps it from."""
+
+    rule: str
+    connection: str
+    destination: str
+    """`https://api.stripe.com`, with a port that is not the scheme's own."""
+    methods: tuple[str, ...]
+    """Empty: all."""
+    path: str
+    when: str | None
+    body: str
+    """`held`, `inspected`, `streamed up to ...`."""
+    secret: str | None
+    """The name of the secret that is attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One account's access."""
+
+    tenant: str
+    account: str
+    accountable: str
+    system: str
+    risk: str
+    stage: str
+    allowed: tuple[Action, ...]
+    """In the order of the policy, each rule once for each connection that it means."""
+    denied: tuple[Action, ...]
+    """What of that it is denied all the same."""
+    concurrency: int | None
+    rates: tuple[str, ...]
+    spends: tuple[str, ...]
+
+    @property
+    def owners_missing(self) -> tuple[str, ...]:
+        """Which of the three owners nobody is."""
+        return tuple(word for word in ("accountable", "system", "risk") if not getattr(self, word).strip())
+
+
+def access_of(policy: TenantPolicy, account: Account) -> Access:
+    """What the account can do under this policy."""
+    limits = account.limits
+    return Access(
+        tenant=account.tenant,
+        account=account.name,
+        accountable=account.owners.accountable,
+        system=account.owners.system,
+        risk=account.owners.risk,
+        stage=account.stage,
+        allowed=tuple(action for rule in account.allow.rules for action in _actions(policy, rule)),
+        denied=tuple(action for rule in account.deny.rules for action in _actions(policy, rule)),
+        concurrency=limits.concurrency,
+        rates=tuple(f"{rate.max} per {rate.per} on {rate.connection}, {rate.burst} at once" for rate in limits.rates),
+        spends=tuple(f"{Money(spend.max_micros, spend.currency)} per day" for spend in limits.spends),
+    )
+
+
+def _actions(policy: TenantPolicy, rule: Rule) -> list[Action]:
+    names = sorted(policy.connections) if rule.connection == ANY else [rule.connection]
+    found = []
+    for name in names:
+        connection = policy.connections[name]
+        own = {"https": 443, "http": 80}[connection.scheme] == connection.port
+        host = f"[{connection.host}]" if ":" in connection.host else connection.host
+        found.append(
+            Action(
+                rule=rule.id,
+                connection=name,
+                destination=f"{connection.scheme}://{host}" + ("" if own else f":{connection.port}"),
+                methods=() if rule.methods is None else tuple(sorted(rule.methods)),
+                path=rule.template.text,
+                when=None if rule.when is None else rule.when.text,
+                body=rule.body.described,
+                secret=None if connection.binding is None else connection.binding.secret_name,
+            )
+        )
+    return found
