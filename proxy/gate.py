@@ -8,8 +8,6 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +16,7 @@ from OpenSSL import SSL
 
 from credentials.principal import Principal
 from credentials.revocation import Target
+from proxy.accepting import Acceptor
 from proxy.attempt import Books
 from proxy.config import GateConfig
 from proxy.connections import Connections
@@ -51,9 +50,6 @@ _IDLE_LOOK_SECONDS: Final = 0.5
 """How often idle connections are looked at: ten thousand cost about a millisecond."""
 _CUT_SECONDS: Final = 1.0
 """A revocation waits this long for the loop; the promise is that a stream is cut within a second."""
-_BACKLOG: Final = 1024
-_ACCEPT_AT_ONCE: Final = 1
-"""Newcomers that are taken in one visit to the loop; asyncio takes as many as wait, up to the backlog it was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +94,7 @@ class Gate:
         self._ports = ports
         self._certificates = Certificates(ports.authority)
         self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._sessions: dict[asyncio.Task[None], tuple[Session, AgentConnection]] = {}
         self._chores: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,22 +114,19 @@ class Gate:
         """Agents are served when this returns. Raises `OSError` when an address cannot be bound."""
         self._loop = loop = asyncio.get_running_loop()
         for host, port in self._config.listen:
-            server = await loop.create_server(
-                self._new_connection, host, port, backlog=_ACCEPT_AT_ONCE, start_serving=False
-            )
+            server = await loop.create_server(self._new_connection, host, port, start_serving=False)
             self._servers.append(server)
         plain = len(self._servers)
         for host, port in self._config.listen_tls:
-            server = await loop.create_server(self._new_tls, host, port, backlog=_ACCEPT_AT_ONCE, start_serving=False)
+            server = await loop.create_server(self._new_tls, host, port, start_serving=False)
             self._servers.append(server)
         self.tls_addresses = _bound(self._servers[plain:])
         self.addresses = _bound(self._servers[:plain]) + self.tls_addresses
         self._assemble()
-        for server in self._servers:
-            await server.start_serving()
-            for listening in server.sockets:
-                with socket.socket(fileno=os.dup(listening.fileno())) as same:
-                    same.listen(_BACKLOG)  # the kernel's line for them is as long as before
+        for number, server in enumerate(self._servers):
+            protocol = self._new_connection if number < plain else self._new_tls
+            # They bind, as asyncio does it; who takes the newcomers is ours.
+            self._acceptors += [Acceptor(bound, protocol, self._turns.rest) for bound in server.sockets]
         self._chores = [loop.create_task(self._sweep()), loop.create_task(self._rejections.run())]
         self.metrics.gauges["live_calls"] = lambda: float(len(self._live))
         self.metrics.gauges["open_connections"] = lambda: float(len(self._sessions))
@@ -310,6 +304,8 @@ class Gate:
     async def drain(self, seconds: float) -> DrainReport:
         """No new call is taken, those in flight have ended or been stopped, and everything is recorded."""
         self._pipeline.draining = True
+        for acceptor in self._acceptors:
+            await acceptor.close()
         for server in self._servers:
             server.close()
         self._handshakes.abort()

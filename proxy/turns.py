@@ -189,6 +189,10 @@ class Turns:
             return
         self._grant(key)
 
+    def rest(self) -> float:
+        """Seconds to wait before another newcomer is taken."""
+        return REST_SECONDS if self._others_rest() else 0.0
+
     def _others_rest(self) -> bool:
         """Whether an account is about that does not wait for turns: it wants to find the loop idle when it calls."""
         waiting = len(self._lines)
