@@ -85,14 +85,15 @@ def _matching(
         return found
     kept: list[Rule] = []
     for rule in found:
-        if counts(_holds(rule, call, facts)):
+        if counts(holds(rule, call, facts)):
             kept.append(rule)
             if len(kept) == TOLD:
                 break
     return tuple(kept)
 
 
-def _holds(rule: Rule, call: Call, facts: Facts) -> bool | None:
+def holds(rule: Rule, call: Call, facts: Facts) -> bool | None:
+    """What the rule's condition says of the call; True where it has none, None where it cannot be told."""
     if rule.when is None:
         return True
     return rule.when.holds(values_of(Judged(call, facts, rule.template), rule.when.reads))

@@ -14,6 +14,8 @@ from rules.policy.templates import Template, normal_segments
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 BODY: Final = "body"
 QUERY: Final = "query"
+NOW: Final = "now"
+"""Of the time, alone and as the beginning of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ VARIABLES: Final = (
     Variable("path", "map(string, string)", "The segments that the rule's `{name}`s stand for, decoded.", _path),
     Variable(QUERY, "map(string, dyn)", "The query's parameters; see below.", _query),
     Variable(BODY, "dyn", "The body; see below.", _body),
-    Variable("now", "timestamp", "When the call is judged.", lambda judged: judged.facts.now),
+    Variable(NOW, "timestamp", "When the call is judged.", lambda judged: judged.facts.now),
     Variable(
         "now.weekday",
         "string",

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -22,6 +23,7 @@ from rules.limits.claims import standing_claims
 from rules.limits.gcra import interval_us
 from rules.policy import values
 from rules.policy.addresses import parse_dial
+from rules.policy.case_checks import check_cases
 from rules.policy.checks import check, compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher
 from rules.policy.models import AccountDocument, ConnectionDocument, LimitsDocument, TenantDocument
@@ -175,7 +177,8 @@ class PolicySet:
                 document = TenantDocument.model_validate(text)
             except ValidationError as error:
                 raise _bundle_invalid("a tenant's policy is not valid in this version", "apply it again") from error
-            fatal = next((finding for finding in check(document) if finding.fatal), None)
+            findings = chain(check(document), check_cases(document))
+            fatal = next((finding for finding in findings if finding.fatal), None)
             if fatal is not None:
                 raise _bundle_invalid(f"{document.tenant}: {fatal.message}", fatal.fix)
             documents.append(document)

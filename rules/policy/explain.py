@@ -18,7 +18,6 @@ _LATER: Final[Mapping[str, str]] = {
     "by": "approvals are not part of this version; remove it",
     "within": "approvals are not part of this version; remove it",
     "over": "approvals are not part of this version; remove it",
-    "tests": "tests in a policy are not part of this version; remove them",
     "account": "the catalogue is not part of this version; remove it",
     "mode": "the catalogue is not part of this version; remove it",
 }
@@ -33,6 +32,9 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "system": "system: platform@acme.example",
     "risk": "risk: risk@acme.example",
     "id": "id: read-tickets",
+    "account": "account: support-agent",
+    "call": "call: GET tickets /api/v2/tickets/7",
+    "expect": "expect: allow",
     "connection": "connection: NAME",
     "path": "path: /api/v2/tickets",
     "meter": "meter: price",

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
+from rules.policy.case_checks import check_cases
 from rules.policy.checks import check
 from rules.policy.explain import explain
 from rules.policy.invalid import ValueInvalid
 from rules.policy.models import TenantDocument
 from rules.policy.reading import MAX_FILE_BYTES, Location, Place, Reading, read
-from rules.policy.source import PolicyError, PolicyFile, PolicyInvalid, PolicySource, PolicyWarning
+from rules.policy.source import PolicyError, PolicyFile, PolicyInvalid, PolicySource, PolicyWarning, Written
 
 MAX_FILES: Final = 5_000
 MAX_TOTAL_BYTES: Final = 256 * 1024 * 1024
@@ -59,6 +61,7 @@ class _Loading:
     """Tenant to the file that declares it, also when the rest of that file is invalid."""
     authorities: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, tuple[Written, ...]] = field(default_factory=dict)
     total: int = 0
 
     def listed(self, path: Path) -> list[Path]:
@@ -90,11 +93,15 @@ class _Loading:
         self.errors.extend(errors)
         if reading is None:
             return
+        before = len(self.errors)
         document, kept = self._validate(reading)
+        whole = len(self.errors) == before
         self._one_file_a_tenant(reading)
         if document is None:
             return
-        for finding in check(document, _declared(reading.data)):
+        # What was left out must not be missed a second time, by the tests that name it.
+        tests = check_cases(document) if whole else ()
+        for finding in chain(check(document, _declared(reading.data)), tests):
             location = _as_written(finding.location, kept)
             place = (reading.key if finding.at_key else reading.value)(location)
             kind = PolicyError if finding.fatal else PolicyWarning
@@ -104,6 +111,8 @@ class _Loading:
             else:
                 self.warnings.append(found)
         self._authorities(document, reading)
+        places = (reading.value(("tests", index)) for index in range(len(document.tests or ())))
+        self.cases[document.tenant] = tuple(Written(name, place.line, place.column) for place in places)
         self.documents[document.tenant] = document
 
     def result(self) -> PolicySource:
@@ -120,6 +129,7 @@ class _Loading:
             authorities=self.authorities,
             files=tuple(PolicyFile(name, digest) for name, digest in sorted(self.files.items())),
             warnings=tuple(sorted(self.warnings)),
+            cases=self.cases,
         )
 
     def _validate(self, reading: Reading) -> tuple[TenantDocument | None, _Kept]:

@@ -12,7 +12,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from rules.bodies import Handling
 from rules.conditions.condition import MAX_LENGTH, compile_condition
-from rules.policy import values
+from rules.policy import cases, values
 from rules.policy.addresses import parse_dial, parse_network
 from rules.policy.hosts import normalise_host
 from rules.policy.invalid import ValueInvalid
@@ -164,6 +164,28 @@ Body = Annotated[
 ]
 
 
+CallText = Annotated[
+    str, AfterValidator(cases.check_call), Field(max_length=4096, examples=["POST stripe /v1/refunds?expand=charge"])
+]
+ExpectedText = Annotated[
+    str,
+    AfterValidator(cases.check_expected),
+    WithJsonSchema({"type": "string", "enum": ["allow", *(f"deny {code}" for code in cases.CODES)]}),
+]
+AtText = Annotated[str, AfterValidator(cases.check_at), Field(examples=["tue 10:00", "2026-11-24 10:00"])]
+Workflow = Annotated[str, AfterValidator(cases.check_workflow), Field(examples=["refunds"])]
+JsonBody = Annotated[
+    str,
+    PlainValidator(cases.parse_json_body),
+    WithJsonSchema({"type": ["object", "array", "string", "integer", "boolean"], "examples": [{"amount": 100}]}),
+]
+FormBody = Annotated[
+    str,
+    PlainValidator(cases.parse_form_body),
+    WithJsonSchema({"type": ["object", "string"], "examples": [{"amount": 100}, "amount=100"]}),
+]
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -296,6 +318,21 @@ class AccountDocument(_Document):
     rules: list[RuleDocument] = Field(default=[], max_length=100_000)
 
 
+class CaseDocument(_Document):
+    """A call, and what must become of it under this policy."""
+
+    account: Name = Field(description="Who calls.")
+    call: CallText = Field(description="Method, connection, and path with query.")
+    body: JsonBody | None = Field(default=None, description="Sent as JSON; a text is sent as it stands.")
+    form: FormBody | None = Field(default=None, description="Sent as a form; a text is sent as it stands.")
+    at: AtText | None = Field(
+        default=None, description="When, in the policy's time zone; needed where a rule asks for the time."
+    )
+    workflow: Workflow | None = Field(default=None, description="`default` when left out.")
+    expect: ExpectedText = Field(description="`allow`, or `deny` and the code.")
+    rule: Name | None = Field(default=None, description="The rule that must decide.")
+
+
 class TenantDocument(_Document):
     """The policy of one tenant."""
 
@@ -312,3 +349,9 @@ class TenantDocument(_Document):
     )
     connections: dict[Name, ConnectionDocument] = {}
     accounts: dict[Name, AccountDocument] = {}
+    tests: list[CaseDocument] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=cases.MAX_CASES,
+        description="Calls and what must become of them; a policy that fails one is not applied.",
+    )

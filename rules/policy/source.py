@@ -1,7 +1,7 @@
 """What loading a policy gives: documents with their warnings, or every error at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,6 +59,15 @@ class PolicyFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Where something stands in a policy's files."""
+
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySource:
     """A policy that was read whole and found valid."""
 
@@ -69,3 +78,5 @@ class PolicySource:
     files: tuple[PolicyFile, ...]
     """Every file read, policies and authorities, ordered by name."""
     warnings: tuple[PolicyWarning, ...]
+    cases: Mapping[str, tuple[Written, ...]] = field(default_factory=dict)
+    """Tenant to where each of its tests stands, in their order."""

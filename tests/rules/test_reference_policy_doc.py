@@ -7,7 +7,10 @@ from textwrap import indent
 import pytest
 from pydantic import BaseModel
 
+from proxy.trial import run_cases
 from rules.policy import models
+from rules.policy.cases import CODES
+from rules.policy.compile import compile_policy
 from rules.policy.load import parse_policy
 from rules.policy.matcher import Matcher, Rule
 from rules.policy.source import PolicyInvalid
@@ -39,6 +42,9 @@ def whole(kind: str, text: str) -> str:
             return head + TICKETS + "accounts:\n  agent:\n" + indent(owners + text, "    ")
         case "rules":
             return head + TICKETS + "accounts:\n  agent:\n" + indent(OWNERS + "rules:\n" + indent(text, "  "), "    ")
+        case "tests":
+            (rules,) = (text for kind, text in EXAMPLES if "id: small-refunds" in text)
+            return whole("rules", rules) + "tests:\n" + indent(text, "  ")
         case _:
             raise AssertionError(f"an example of an unknown kind: {kind}")
 
@@ -56,6 +62,20 @@ def test_an_example_is_valid(kind: str, text: str) -> None:
         ["ca: the file is missing"],
         ["extra_ca: the file is missing"],
     )
+
+
+def test_the_examples_of_tests_pass() -> None:
+    (text,) = (text for kind, text in EXAMPLES if kind == "tests")
+    source = parse_policy({"acme.yaml": whole("tests", text).encode()})
+    report = run_cases(source, compile_policy(source))
+    assert [outcome.failure for outcome in report.failed] == []
+    assert report.passed == 6
+
+
+def test_what_a_case_may_expect_is_listed() -> None:
+    sentence = re.search(r"^`expect` may name (.*?):", DOC, re.M | re.S)
+    assert sentence is not None
+    assert re.findall(r"`(\w+)`", sentence[1]) == list(CODES)
 
 
 def test_the_first_example_is_without_warnings() -> None:

@@ -1,0 +1,165 @@
+"""Trials of requests that nobody sent: read by the gate's own HTTP layer, judged by its rules, and going nowhere.
+
+A policy's tests are worth what this shares with the pipeline: the request is written as an agent would write it and
+read by the same parser, so a target that the gate refuses is refused here, with the same code.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from credentials.principal import Principal
+from proxy.http.errors import RequestRefused
+from proxy.http.query import carries_token
+from proxy.http.request import RequestHead, RequestParser
+from proxy.http.target import Target, format_authority, resolve_target
+from rules.call import Call, Facts
+from rules.codes import Code
+from rules.decision import Allowed, Denied, Reason
+from rules.policy.cases import Asked, Case, Expected, case_of
+from rules.policy.compile import Connection, PolicySet, TenantPolicy
+from rules.policy.source import PolicySource, Written
+from rules.trial import Trial, asking_the_time, judge
+
+_NO_TIME: Final = datetime(2026, 1, 6, 10, tzinfo=UTC)
+"""Stands in for the time of a request that has none; a trial in which a rule asks for it counts for nothing."""
+_NONE: Final[frozenset[bytes]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One case, tried."""
+
+    tenant: str
+    written: Written
+    case: Case
+    trial: Trial
+    failure: str | None
+    """What came in place of what was expected; None: the case passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many of an account's rules its passing cases exercise."""
+
+    tenant: str
+    account: str
+    rules: tuple[str, ...]
+    """As written, allow rules first."""
+    missed: tuple[str, ...]
+    """An allow rule is exercised by a call that it lets through, a deny rule by one that it refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All cases of a policy, tried."""
+
+    outcomes: tuple[Outcome, ...]
+    coverage: tuple[Coverage, ...]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The cases that did not pass."""
+        return tuple(outcome for outcome in self.outcomes if outcome.failure is not None)
+
+    @property
+    def passed(self) -> int:
+        """How many cases did."""
+        return len(self.outcomes) - len(self.failed)
+
+
+def run_cases(source: PolicySource, policy: PolicySet) -> Report:
+    """Every case of a policy is tried under it; each tenant's under its own part. `policy` is `source`, compiled."""
+    outcomes = tuple(_outcomes(source, policy))
+    return Report(outcomes, tuple(_coverage(policy, outcomes)))
+
+
+def try_request(policy: TenantPolicy, asked: Asked) -> Trial:
+    """What the gate would decide about this request under this policy, limits and secrets aside.
+
+    The connection has to be one of the policy's.
+    """
+    connection = policy.connections[asked.connection]
+    facts = Facts(policy=policy, connection=connection, now=asked.at or _NO_TIME)
+    try:
+        head, target = _read(asked, connection)
+    except RequestRefused as error:
+        return _refused(None, facts, error.code, error.detail)
+    call = Call(
+        "c_trial",
+        Principal(policy.tenant, asked.account, asked.workflow, "r_trial", "trial", 0, 0, 0),
+        target.scheme,
+        target.host,
+        target.port,
+        head.method,
+        target.path,
+        target.query,
+    )
+    trial = judge(call, facts, tuple(value for name, value in head.headers if name == b"content-type"), asked.body)
+    service = connection.service
+    keys = _NONE if service is None else service.query_keys
+    if isinstance(trial.decision, Allowed) and connection.binding is not None and carries_token(call.query, keys):
+        # The egress head is refused so, once the connection's own secret is to be attached.
+        return _refused(call, facts, Code.MALFORMED_REQUEST, "a token in the query beside the connection's credential")
+    return trial
+
+
+def _refused(call: Call | None, facts: Facts, code: Code, detail: str) -> Trial:
+    digest = None if facts.policy is None else facts.policy.digest
+    return Trial(call, facts, Denied((Reason(code, detail),), digest), decided=False, body_read=False)
+
+
+def _read(asked: Asked, connection: Connection) -> tuple[RequestHead, Target]:
+    """The request as the gate reads it. Raises `RequestRefused`."""
+    authority = format_authority(connection.scheme, connection.host, connection.port)
+    target = asked.target.encode("utf-8")
+    tunnel = None if connection.scheme == "http" else (connection.host, connection.port)
+    if tunnel is None:
+        target = b"http://" + authority + target
+    fields = [b"Host: " + authority]
+    if asked.content_type is not None:
+        fields.append(b"Content-Type: " + asked.content_type.encode("ascii"))
+        fields.append(b"Content-Length: %d" % len(asked.body))
+    parser = RequestParser()
+    parser.feed(b"\r\n".join((asked.method.encode("ascii") + b" " + target + b" HTTP/1.1", *fields, b"", b"")))
+    if parser.head is None:
+        raise RequestRefused(Code.MALFORMED_REQUEST, "the request is not one")
+    return parser.head, resolve_target(parser.head, tunnel=tunnel)
+
+
+def _outcomes(source: PolicySource, policy: PolicySet) -> Iterator[Outcome]:
+    for document in source.documents:
+        tenant = policy.tenants[document.tenant]
+        for written, case_document in zip(source.cases[document.tenant], document.tests or (), strict=True):
+            case = case_of(case_document, tenant.timezone)
+            trial = try_request(tenant, case.asked)
+            yield Outcome(tenant.tenant, written, case, trial, _failure(case, trial))
+
+
+def _failure(case: Case, trial: Trial) -> str | None:
+    asking = asking_the_time(trial) if case.asked.at is None else None
+    if asking is not None:
+        return f"rule {asking} asks for the time, and the case has none (add at: tue 10:00)"
+    decision, expected = trial.decision, case.expected
+    code = decision.reasons[0].code if isinstance(decision, Denied) else None
+    if code == expected.code and expected.rule in (None, trial.rule):
+        return None
+    detail = f" ({decision.reasons[0].detail})" if isinstance(decision, Denied) else ""
+    return f"expected {expected}, came {Expected(code, trial.rule)}{detail}"
+
+
+def _coverage(policy: PolicySet, outcomes: tuple[Outcome, ...]) -> Iterator[Coverage]:
+    allowed: set[tuple[str, str, str | None]] = set()
+    denied: set[tuple[str, str, str | None]] = set()
+    for outcome in outcomes:
+        if outcome.failure is None:
+            decided = allowed if isinstance(outcome.trial.decision, Allowed) else denied
+            decided.add((outcome.tenant, outcome.case.asked.account, outcome.trial.rule))
+    for tenant in policy.tenants.values():
+        for name, account in tenant.accounts.items():
+            # An allow rule whose condition could not be told has stopped a call too; that is not what it is for.
+            kinds = ((account.allow.rules, allowed), (account.deny.rules, denied))
+            missed = (r.id for rules, by in kinds for r in rules if (tenant.tenant, name, r.id) not in by)
+            rules = (rule.id for rule in (*account.allow.rules, *account.deny.rules))
+            yield Coverage(tenant.tenant, name, tuple(rules), tuple(missed))
