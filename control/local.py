@@ -143,6 +143,7 @@ class Local:
             warnings=(*(str(warning) for warning in done.warnings), *self._beyond_authority()),
             secrets_missing=self._state.missing_secrets(),
             seq=done.seq,
+            tests=done.tests,
         )
 
     def _beyond_authority(self) -> tuple[str, ...]:

@@ -87,6 +87,8 @@ class PolicyApplied:
     secrets_missing: tuple[str, ...]
     """`tenant/name` of every secret a connection wants and nobody has set."""
     seq: int
+    tests: int = 0
+    """How many tests the policy has, and has passed."""
 
 
 @dataclass(frozen=True, slots=True)

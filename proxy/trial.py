@@ -16,11 +16,11 @@ from proxy.http.request import RequestHead, RequestParser
 from proxy.http.target import Target, format_authority, resolve_target
 from rules.call import Call, Facts
 from rules.codes import Code
-from rules.decision import Allowed, Denied, Reason
+from rules.decision import Allowed, Decision, Denied, Reason
 from rules.policy.cases import Asked, Case, Expected, case_of
 from rules.policy.compile import Connection, PolicySet, TenantPolicy
-from rules.policy.source import PolicySource, Written
-from rules.trial import Trial, asking_the_time, judge
+from rules.policy.source import PolicyError, PolicySource, Written
+from rules.trial import Trial, asking_the_time, judge, rules_heard
 
 _NO_TIME: Final = datetime(2026, 1, 6, 10, tzinfo=UTC)
 """Stands in for the time of a request that has none; a trial in which a rule asks for it counts for nothing."""
@@ -35,8 +35,17 @@ class Outcome:
     written: Written
     case: Case
     trial: Trial
+    came: Expected
+    """What a case would have to expect to pass."""
     failure: str | None
-    """What came in place of what was expected; None: the case passed."""
+    """What is wrong; None: the case passed."""
+
+    def error(self) -> PolicyError:
+        """A case that failed, as an error of the policy."""
+        message = f"the test fails: {self.case.asked}: {self.failure}"
+        return PolicyError(
+            self.written.file, self.written.line, self.written.column, message, "mend the rules, or what it expects"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +143,31 @@ def _outcomes(source: PolicySource, policy: PolicySet) -> Iterator[Outcome]:
         for written, case_document in zip(source.cases[document.tenant], document.tests or (), strict=True):
             case = case_of(case_document, tenant.timezone)
             trial = try_request(tenant, case.asked)
-            yield Outcome(tenant.tenant, written, case, trial, _failure(case, trial))
+            came = Expected(_code(trial.decision), trial.rule)
+            yield Outcome(tenant.tenant, written, case, trial, came, _failure(case, trial, came))
 
 
-def _failure(case: Case, trial: Trial) -> str | None:
+def _code(decision: Decision) -> Code | None:
+    return decision.reasons[0].code if isinstance(decision, Denied) else None
+
+
+def _failure(case: Case, trial: Trial, came: Expected) -> str | None:
     asking = asking_the_time(trial) if case.asked.at is None else None
     if asking is not None:
         return f"rule {asking} asks for the time, and the case has none (add at: tue 10:00)"
     decision, expected = trial.decision, case.expected
-    code = decision.reasons[0].code if isinstance(decision, Denied) else None
-    if code == expected.code and expected.rule in (None, trial.rule):
+    if came.code == expected.code and expected.rule in (None, came.rule):
         return None
-    detail = f" ({decision.reasons[0].detail})" if isinstance(decision, Denied) else ""
-    return f"expected {expected}, came {Expected(code, trial.rule)}{detail}"
+    why = "" if not isinstance(decision, Denied) else f" ({decision.reasons[0].detail}{_unmet(trial, came)})"
+    return f"expected {expected}, came {came}{why}"
+
+
+def _unmet(trial: Trial, came: Expected) -> str:
+    """Which rules would have allowed it, had their conditions been true."""
+    if came.code != Code.NOT_ALLOWED:
+        return ""
+    unmet = [heard.rule.id for heard in rules_heard(trial) if heard.allows and heard.holds is False]
+    return f" Not true: the condition of {', '.join(unmet)}." if unmet else ""
 
 
 def _coverage(policy: PolicySet, outcomes: tuple[Outcome, ...]) -> Iterator[Coverage]:

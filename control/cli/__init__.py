@@ -30,6 +30,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("env", "env", "env", "Print an agent's environment, with a live credential."),
     Entry("init", "init", "init", "Write a first policy to start from."),
     Entry("check", "policy", "check", "Check a policy without applying it."),
+    Entry("test", "policy_tests", "test", "Try the tests that stand in a policy."),
     Entry("policy", "policy", "policy", "Apply a policy."),
     Entry("actions", "actions", "actions", "List everything an account can do, and who answers for it."),
     Entry("secret", "secret", "secret", "Set, list and remove the secrets of connections."),

@@ -8,9 +8,11 @@ import click
 
 from control.cli.connect import operations
 from control.cli.invocation import Exit, Invocation, command_options, counted
+from control.cli.policy_tests import failures, report_document, summary
 from control.codec import to_json
 from control.operations import PolicyApplied, PolicyRefused
 from control.policies import Checked, check_policy, provenance_of
+from proxy.trial import run_cases
 
 _PATH = click.argument("path", type=click.Path(path_type=Path))
 
@@ -20,14 +22,19 @@ _PATH = click.argument("path", type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @command_options
 def check(invocation: Invocation, path: Path, *, strict: bool) -> None:
-    """Check a policy file, or a folder of them, without applying it. Exit code 1 when it is not valid."""
+    """Check a policy file, or a folder of them, without applying it. Exit code 1 when it is not valid.
+
+    It says how many tests the policy has; `exeat test` tries them.
+    """
     checked = _checked(invocation, path)
     warnings = [str(warning) for warning in checked.source.warnings]
-    rows = [*warnings, f"valid: {_size(checked)}  {checked.compiled.digest}"]
+    tests = sum(len(document.tests or ()) for document in checked.source.documents)
+    rows = [*warnings, f"valid: {_size(checked)}, {counted(tests, 'test')}  {checked.compiled.digest}"]
     document = {
         "valid": True,
         "digest": checked.compiled.digest,
         "tenants": sorted(checked.compiled.tenants),
+        "tests": tests,
         "warnings": to_json(warnings),
         "errors": [],
     }
@@ -48,8 +55,16 @@ def policy() -> None:
 @click.option("--approver", metavar="WHO", help="Recorded as declared.")
 @command_options
 def apply(invocation: Invocation, path: Path, *, commit: str | None, author: str | None, approver: str | None) -> None:
-    """Validate a policy and make it the active one, as a whole. When it is refused, the last good one stays."""
+    """Validate a policy, try its tests, and make it the active one, as a whole.
+
+    When it is refused, or fails a test, the last good one stays.
+    """
     checked = _checked(invocation, path)
+    report = run_cases(checked.source, checked.compiled)
+    if report.failed:
+        lines = [*failures(report), f"{summary(report)}; nothing was applied"]
+        invocation.answer({"applied": False, **report_document(report)}, "\n".join(lines))
+        invocation.end(Exit.NO)
     found = provenance_of(path)
     declared = replace(
         found, commit=commit or found.commit, author=author or found.author, approver=approver or found.approver
@@ -65,7 +80,8 @@ def apply(invocation: Invocation, path: Path, *, commit: str | None, author: str
 def describe(applied: PolicyApplied) -> str:
     """What is active now, and what is still missing."""
     counts = _counts(len(applied.tenants), applied.accounts, applied.connections)
-    lines = [f"active: {applied.digest[:19]}  {counts}  proof #{applied.seq}"]
+    tests = f"  tests {applied.tests}/{applied.tests}" if applied.tests else ""
+    lines = [f"active: {applied.digest[:19]}  {counts}{tests}  proof #{applied.seq}"]
     if applied.previous == applied.digest:
         lines[0] += "  (unchanged)"
     lines += [f"warning: {warning}" for warning in applied.warnings]

@@ -15,8 +15,9 @@ from control.state.journal import Entry, Journal
 from control.stores.sqlite import Database, StoreUnavailable
 from credentials.actor import SYSTEM, Actor
 from ledger import Receipt
+from proxy.trial import run_cases
 from rules.policy.compile import PolicySet, canonical_json, compile_policy
-from rules.policy.load import load_policy
+from rules.policy.load import MAX_ERRORS, load_policy
 from rules.policy.source import PolicyInvalid, PolicySource, PolicyWarning
 
 MAX_DECLARED_CHARS: Final = 128
@@ -48,6 +49,8 @@ class Applied:
     seq: int
     policy: PolicySet
     warnings: tuple[PolicyWarning, ...]
+    tests: int
+    """How many tests it has, and has passed."""
 
 
 class Stored(NamedTuple):
@@ -98,6 +101,7 @@ class Policies:
         _check_declared(declared)
         source = self._read(source, actor, declared)
         policy = compile_policy(source)
+        tests = self._try(source, policy, actor, declared)
         previous = self.active.digest
         files = [{"name": file.name, "digest": file.digest} for file in source.files]
         content: dict[str, object] = {
@@ -133,7 +137,7 @@ class Policies:
             raise StateUnavailable(f"{error.message}; the last policy stays active") from error
         self.fault = None
         self.active = Active(policy, receipt.seq, policy.digest)
-        return Applied(policy.digest, previous, receipt.seq, policy, source.warnings)
+        return Applied(policy.digest, previous, receipt.seq, policy, source.warnings, tests)
 
     def in_force(self, moment: datetime | None) -> Stored:
         """The policy that was active at a moment, now when None. Raises `StateRefused` when none was."""
@@ -176,11 +180,23 @@ class Policies:
         try:
             return load_policy(source)
         except PolicyInvalid as invalid:
-            content: dict[str, object] = {"actor": actor.as_record(), "errors": len(invalid.errors)}
-            if "commit" in declared:
-                content["commit"] = declared["commit"]
-            self._journal.submit("policy.reject", "-", content)
+            self._reject(invalid, actor, declared)
             raise
+
+    def _try(self, source: PolicySource, policy: PolicySet, actor: Actor, declared: dict[str, str]) -> int:
+        """The policy passes its own tests, so many. Raises `PolicyInvalid` (recorded) with those that it fails."""
+        report = run_cases(source, policy)
+        if report.failed:
+            invalid = PolicyInvalid(tuple(outcome.error() for outcome in report.failed[:MAX_ERRORS]))
+            self._reject(invalid, actor, declared)
+            raise invalid
+        return report.passed
+
+    def _reject(self, invalid: PolicyInvalid, actor: Actor, declared: dict[str, str]) -> None:
+        content: dict[str, object] = {"actor": actor.as_record(), "errors": len(invalid.errors)}
+        if "commit" in declared:
+            content["commit"] = declared["commit"]
+        self._journal.submit("policy.reject", "-", content)
 
     def _undo(self, activation: int | None, entry: Entry, cause: StateUnavailable) -> None:
         try:

@@ -125,7 +125,7 @@ def test_a_rule_is_exercised_by_the_passing_cases_that_it_decides() -> None:
         refund("body: {amount: 100}, expect: allow"),
         refund("body: {amount: 1}, expect: deny rule_denied"),  # fails
         refund("body: {}, expect: deny condition_failed, rule: small"),
-        "{account: agent, call: GET stripe /v1/keys/1, expect: deny rule_denied}",  # `read` matches too, decides nothing
+        "{account: agent, call: GET stripe /v1/keys/1, expect: deny rule_denied}",  # `read` decides nothing
     )
     assert report.passed == 3
     agent, idle = report.coverage
