@@ -73,10 +73,26 @@ class GateWorld:
     def client_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.authority.pem.decode())
 
+    async def activate(self, policy: PolicySet) -> None:
+        """This policy decides from now on."""
+        digest = None if self.world.policy is None else self.world.policy.digest
+        epoch = await asyncio.to_thread(_activated, self.ledger, policy, digest)
+        self.world.policy, self.world.policy_epoch = policy, epoch
+
     async def records(self, *types: str) -> list[Record]:
         """The records so far, of these types; waits for calls that are still being settled."""
         await self.gate.settled()
         return [record for record in read_records(self.directory) if not types or record.type in types]
+
+
+def _activated(ledger: Ledger, policy: PolicySet, previous: str | None = None) -> int:
+    activation = {
+        "policy": policy.digest,
+        "previous": previous,
+        "actor": {"kind": "system", "id": "test", "name": "test"},
+        "files": [],
+    }
+    return ledger.submit("policy.activate", "-", activation).result(10).seq
 
 
 def write_policy(folder: Path, text: str, files: Mapping[str, str] | None = None) -> PolicySet:
@@ -110,13 +126,7 @@ async def running_gate(
     keys.mkdir(mode=0o700, exist_ok=True)
     ledger = Ledger.create(directory, keys=keys, lock_store=MemoryLockStore(), origin="exeat.test/log")
     if policy is not None:
-        activation = {
-            "policy": policy.digest,
-            "previous": None,
-            "actor": {"kind": "system", "id": "test", "name": "test"},
-            "files": [],
-        }
-        world.policy_epoch = ledger.submit("policy.activate", "-", activation).result(10).seq
+        world.policy_epoch = _activated(ledger, policy)
     reservations = EmbeddedReservations()
     authority = Authority.create("Test interception")
     config = config or GateConfig(listen=(("127.0.0.1", 0),))
