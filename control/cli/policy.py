@@ -8,6 +8,7 @@ import click
 
 from control.cli.connect import operations
 from control.cli.invocation import Exit, Invocation, command_options, counted
+from control.cli.policy_explain import explain
 from control.cli.policy_tests import failures, report_document, summary
 from control.codec import to_json
 from control.operations import PolicyApplied, PolicyRefused
@@ -43,9 +44,12 @@ def check(invocation: Invocation, path: Path, *, strict: bool) -> None:
         invocation.end(Exit.NO)
 
 
-@click.group(short_help="Apply a policy.")
+@click.group(short_help="Apply a policy, and explain one.")
 def policy() -> None:
-    """Apply a policy."""
+    """Apply a policy, and say what one would decide."""
+
+
+policy.add_command(explain)
 
 
 @policy.command("apply")
