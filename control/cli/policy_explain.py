@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from control.cli.connect import operations
 from control.cli.invocation import Exit, Invocation, Trouble, columns, command_options
-from control.cli.policy_tests import default_policy, readable
+from control.cli.policy_tests import readable
 from control.codec import Json, to_json
 from proxy.trial import try_request
 from rules.conditions.variables import WEEKDAYS
@@ -26,6 +27,7 @@ from rules.policy.cases import (
 )
 from rules.policy.compile import PolicySet, TenantPolicy
 from rules.policy.invalid import ValueInvalid
+from rules.policy.source import PolicyInvalid
 from rules.policy.values import suggest
 from rules.trial import RuleHeard, Trial, guards_heard, rules_heard
 
@@ -40,7 +42,7 @@ _SAYS = {True: "true", False: "false", None: "cannot be told"}
 @click.option("--form", metavar="FORM|@FILE", help="What is sent as a form: a=1&b=2.")
 @click.option("--at", metavar="TIME", help="tue 10:00, or 2026-11-24 10:00, in the policy's time zone. Default: now.")
 @click.option("--workflow", default=DEFAULT_WORKFLOW, show_default=True, metavar="W", help="What the agent is doing.")
-@click.option("--policy", "path", type=click.Path(path_type=Path), metavar="PATH", help="Default: as of `exeat test`.")
+@click.option("--policy", "path", type=click.Path(path_type=Path), metavar="PATH", help="Default: the active policy.")
 @command_options
 def explain(
     invocation: Invocation,
@@ -59,12 +61,21 @@ def explain(
     CALL is a method, a connection and a path: "POST stripe /v1/refunds". Limits and secrets are not tried. Exit code
     1 when the call would be denied.
     """
-    policy = _tenant(readable(path or default_policy()).compiled, tenant)
+    policy = _tenant(_active(invocation) if path is None else readable(path).compiled, tenant)
     asked = _asked(policy, call, account, workflow, body, form, at)
     trial = try_request(policy, asked)
     invocation.answer(_document(asked, trial), "\n".join(_lines(asked, trial)))
     if not isinstance(trial.decision, Allowed):
         invocation.end(Exit.NO)
+
+
+def _active(invocation: Invocation) -> PolicySet:
+    with operations(invocation) as on:
+        stored = on.policy_in_force(None)
+    try:
+        return PolicySet.from_bundle(stored.bundle.encode("utf-8"))
+    except PolicyInvalid as invalid:
+        raise Trouble(f"the active policy cannot be used by this version: {invalid}", "Apply one.") from invalid
 
 
 def _tenant(policies: PolicySet, name: str | None) -> TenantPolicy:

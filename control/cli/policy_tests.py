@@ -23,7 +23,7 @@ def test(invocation: Invocation, path: Path | None, *, strict: bool) -> None:
     POLICY is policy.yaml, or else the folder policy, when left out. Exit code 1 when a test fails, 3 when the policy
     could not be read.
     """
-    checked = readable(path or default_policy())
+    checked = readable(path or _default())
     report = run_cases(checked.source, checked.compiled)
     lines = [*failures(report), summary(report), *map(_covered, report.coverage)]
     missed = any(coverage.missed for coverage in report.coverage)
@@ -32,7 +32,7 @@ def test(invocation: Invocation, path: Path | None, *, strict: bool) -> None:
         invocation.end(Exit.NO)
 
 
-def default_policy() -> Path:
+def _default() -> Path:
     """The policy that `exeat init` writes when it is given no name, or a folder of policies."""
     found = next((path for path in _DEFAULTS if path.exists()), None)
     if found is None:
@@ -46,7 +46,7 @@ def readable(path: Path) -> Checked:
         return check_policy(path)
     except PolicyRefused as refused:
         rows = [f"{f.file}:{f.line}:{f.column}: {f.message}; {f.fix}" for f in refused.faults]
-        message = "\n".join(["the policy could not be read, nothing was tried", *rows])
+        message = "\n".join(["the policy could not be read", *rows])
         raise Trouble(message, f"exeat check {path}") from refused
 
 

@@ -32,6 +32,8 @@ tests:
   - {account: agent, call: POST stripe /v1/refunds, body: {amount: 100}, at: tue 10:00, expect: allow, rule: small}
   - {account: agent, call: POST stripe /v1/refunds, body: {amount: 100}, at: sat 10:00, expect: deny rule_denied}
 """
+WRITTEN = ("--policy", "policy.yaml")
+EXPLAIN = ("policy", "explain", "--as", "agent", *WRITTEN)
 WRONG = POLICY.replace("<= 100", "< 100")
 
 
@@ -140,13 +142,21 @@ def test_a_folder_names_the_file_of_each_tenant(exeat: Command, tmp_path: Path) 
             "no such file",
         ),
         (("policy", "explain", "POST stripe /v1/refunds"), 2, "--as"),
-        (("policy", "explain", "refund", "--as", "agent"), 2, "not a call"),
-        (("policy", "explain", "POST strip /x", "--as", "agent"), 2, "did you mean stripe?"),
-        (("policy", "explain", "POST stripe /x", "--as", "agnet"), 2, "did you mean agent?"),
-        (("policy", "explain", "POST stripe /x", "--as", "agent", "--at", "noon"), 2, "not a time"),
-        (("policy", "explain", "POST stripe /x", "--as", "agent", "--body", "@nowhere"), 2, "cannot be read"),
-        (("policy", "explain", "POST stripe /x", "--as", "agent", "--body", "{}", "--form", "a=1"), 2, "one body"),
-        (("policy", "explain", "POST stripe /x", "--as", "agent", "--tenant", "acm"), 2, "did you mean acme?"),
+        ((*EXPLAIN, "refund"), 2, "not a call"),
+        ((*EXPLAIN, "POST strip /x"), 2, "did you mean stripe?"),
+        (("policy", "explain", "POST stripe /x", "--as", "agnet", *WRITTEN), 2, "did you mean agent?"),
+        ((*EXPLAIN, "POST stripe /x", "--at", "noon"), 2, "not a time"),
+        ((*EXPLAIN, "POST stripe /x", "--body", "@nowhere"), 2, "cannot be read"),
+        (
+            (*EXPLAIN, "POST stripe /x", "--body", "{}", "--form", "a=1"),
+            2,
+            "one body",
+        ),
+        (
+            (*EXPLAIN, "POST stripe /x", "--tenant", "acm"),
+            2,
+            "did you mean acme?",
+        ),
     ],
 )
 def test_what_cannot_be_tried_is_no_answer(
@@ -219,7 +229,7 @@ def test_the_state_itself_refuses_it_whoever_asks(written: Path, tmp_path: Path)
         assert state.policy.digest == good.digest
 
 
-REFUND = ("policy", "explain", "POST stripe /v1/refunds", "--as", "agent")
+REFUND = (*EXPLAIN, "POST stripe /v1/refunds")
 
 
 def test_an_allowed_call_is_explained(exeat: Command) -> None:
@@ -280,13 +290,33 @@ def test_a_denied_call_is_explained(exeat: Command, options: tuple[str, ...], li
 
 
 def test_a_call_is_explained_as_it_is_judged(exeat: Command) -> None:
-    code, told = exeat("policy", "explain", "POST stripe /v1/%72efunds?x=1", "--as", "agent", "--form", "amount=1")
+    code, told = exeat(*EXPLAIN, "POST stripe /v1/%72efunds?x=1", "--form", "amount=1")
     assert "  judged as  /v1/refunds?x=1" in told.splitlines()
-    code, told = exeat("policy", "explain", "GET stripe /v1/../x", "--as", "agent")
+    code, told = exeat(*EXPLAIN, "GET stripe /v1/../x")
     assert (code, told.splitlines()[1:]) == (1, ["deny ambiguous_target: a dot segment"])
-    code, told = exeat("policy", "explain", "GET stripe /nothing", "--as", "agent", "--at", "tue 10:00")
+    code, told = exeat(*EXPLAIN, "GET stripe /nothing", "--at", "tue 10:00")
     assert code == 1
     assert "deny not_allowed: No rule allows this call." in told
+
+
+def test_without_a_path_the_active_policy_is_explained(exeat: Command, written: Path) -> None:
+    call = (
+        "policy",
+        "explain",
+        "POST stripe /v1/refunds",
+        "--as",
+        "agent",
+        "--form",
+        "amount=100",
+        "--at",
+        "tue 10:00",
+    )
+    code, told = exeat(*call)
+    assert code == 3
+    assert exeat("policy", "apply", "policy.yaml")[0] == 0
+    written.write_text(WRONG)
+    assert exeat(*call)[0] == 0
+    assert exeat(*call, *WRITTEN)[0] == 1
 
 
 def test_an_explanation_is_there_for_programs(exeat: Command) -> None:
