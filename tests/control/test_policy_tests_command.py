@@ -300,23 +300,12 @@ def test_a_call_is_explained_as_it_is_judged(exeat: Command) -> None:
 
 
 def test_without_a_path_the_active_policy_is_explained(exeat: Command, written: Path) -> None:
-    call = (
-        "policy",
-        "explain",
-        "POST stripe /v1/refunds",
-        "--as",
-        "agent",
-        "--form",
-        "amount=100",
-        "--at",
-        "tue 10:00",
-    )
-    code, told = exeat(*call)
-    assert code == 3
+    asked = ("POST stripe /v1/refunds", "--as", "agent", "--form", "amount=100", "--at", "tue 10:00")
+    assert exeat("policy", "explain", *asked)[0] == 3
     assert exeat("policy", "apply", "policy.yaml")[0] == 0
     written.write_text(WRONG)
-    assert exeat(*call)[0] == 0
-    assert exeat(*call, *WRITTEN)[0] == 1
+    assert exeat("policy", "explain", *asked)[0] == 0
+    assert exeat("policy", "explain", *asked, *WRITTEN)[0] == 1
 
 
 def test_an_explanation_is_there_for_programs(exeat: Command) -> None:
