@@ -123,7 +123,7 @@ def test_a_case_that_does_not_says_what_came_and_why(case: str, failure: str) ->
 def test_a_rule_is_exercised_by_the_passing_cases_that_it_decides() -> None:
     report = run(
         refund("body: {amount: 100}, expect: allow"),
-        refund("body: {amount: 1}, expect: deny rule_denied"),  # fails
+        refund("body: {amount: 1, reason: fraudulent}, expect: allow"),  # fails: what it exercises counts for nothing
         refund("body: {}, expect: deny condition_failed, rule: small"),
         "{account: agent, call: GET stripe /v1/keys/1, expect: deny rule_denied}",  # `read` decides nothing
     )
