@@ -16,8 +16,8 @@ from rules.content.content import Content, read_content
 from rules.content.refused import ContentRefused
 from rules.decision import Reason
 
-_READERS: Final = 2
-"""Threads that decode and read bodies. Python runs one at a time; the second is there while zlib works without it."""
+_READERS: Final = 1
+"""Threads that decode and read bodies: Python runs one at a time, and a second would only keep the ledger's waiting."""
 _READ_AT_ONCE: Final = 16 * 1024
 """Bytes of a body that are read on the loop itself; a longer one would keep the others waiting."""
 
@@ -74,5 +74,5 @@ class Intake:
         live.held.resize(len(journey.body))
 
     async def _aside[*Given, Found](self, work: Callable[[*Given], Found], *given: *Given) -> Found:
-        """Done on one of the threads that read bodies: not on the loop, and not on those that the ledger waits for."""
+        """Done on the thread that reads bodies: not on the loop, and not on those that the ledger waits for."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *given)
