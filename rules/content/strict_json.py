@@ -23,7 +23,8 @@ MAX_NUMBER: Final = 64
 _SAFE: Final = 2**53 - 1
 """RFC 8259 section 6: beyond it a reader that keeps doubles has another whole number."""
 _ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+"""Text, also without its end: were that no match, each quote in it would be tried as another beginning."""
 _BRACKETS: Final = re.compile(rb"[^\[\]{}]+")
 
 

@@ -56,6 +56,9 @@ def test_what_is_read(text: str, value: object) -> None:
         ("{}".encode("utf-16"), "UTF-8"),
         (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "deeper"),
         (b'{"a":' * 100_000, "deeper"),
+        # A megabyte of escaped quotes without an end: hours for a reader that tries each as another beginning.
+        (b"[" * MAX_DEPTH + b'{"' + b'\\"' * 500_000, "deeper"),
+        (b"[{}," * (MAX_DEPTH - 1) + b'"' + b'\\"' * 500_000 + b"\\", "not JSON"),
     ],
 )
 def test_what_is_refused(data: bytes, why: str) -> None:
