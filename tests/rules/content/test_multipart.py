@@ -25,6 +25,11 @@ def test_what_urllib3_writes_is_read() -> None:
     )
 
 
+def test_blanks_around_a_header_fields_value_are_not_part_of_it() -> None:
+    body = FIELD.replace(b"\r\n\r\n", b"\r\nContent-Type: \t text/plain\t \r\n\r\n") + END
+    assert read_multipart(body, "b") == (Part("a", None, b"text/plain", b"1"),)
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
@@ -50,6 +55,8 @@ def test_what_urllib3_writes_is_read() -> None:
         (FIELD.replace(b"\r\n\r\n", b"\r\n") + END, "no end of its header"),
         (b"".join(FIELD.replace(b'"a"', b'"a%d"' % n) for n in range(MAX_PARTS + 1)) + END, "more than"),
         (FIELD.replace(b'"a"', b'"\xff"') + END, "UTF-8"),
+        # Days for a reader that tries every way to share out the blanks.
+        (FIELD.replace(b"\r\n\r\n", b"\r\nContent-Type:" + b" " * 4000 + b"\x01\r\n\r\n") + END, "malformed"),
     ],
 )
 def test_what_is_refused(body: bytes, why: str) -> None:
