@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.content.refused import ContentRefused
-from rules.content.strict_json import MAX_DEPTH, read_json
+from rules.content.strict_json import MAX_DEPTH, MAX_VALUES, read_json
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from rules.content.strict_json import MAX_DEPTH, read_json
         ("[" * MAX_DEPTH + "]" * MAX_DEPTH, json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)),
         (json.dumps(["[{" * 100, "\\", '"[[['] * 40), ["[{" * 100, "\\", '"[[['] * 40),
         ("9007199254740991", 2**53 - 1),
+        (json.dumps([1] * (MAX_VALUES - 1)), [1] * (MAX_VALUES - 1)),
+        (json.dumps({"text": '\\",[{' * MAX_VALUES}), {"text": '\\",[{' * MAX_VALUES}),
     ],
 )
 def test_what_is_read(text: str, value: object) -> None:
@@ -55,7 +57,11 @@ def test_what_is_read(text: str, value: object) -> None:
         (b'{"a": "\xff"}', "UTF-8"),
         ("{}".encode("utf-16"), "UTF-8"),
         (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "deeper"),
-        (b'{"a":' * 100_000, "deeper"),
+        (b'{"a":' * 10_000, "deeper"),
+        (b'{"a":' * 100_000, "more than"),
+        (b"[" + b"1," * MAX_VALUES + b"1]", "more than"),
+        (b"[" + b"{}," * MAX_VALUES + b"{}]", "more than"),
+        (b'{"a": [' + b'"",' * MAX_VALUES + b'""]}', "more than"),
         # A megabyte of escaped quotes without an end: hours for a reader that tries each as another beginning.
         (b"[" * MAX_DEPTH + b'{"' + b'\\"' * 500_000, "deeper"),
         (b"[{}," * (MAX_DEPTH - 1) + b'"' + b'\\"' * 500_000 + b"\\", "not JSON"),
