@@ -99,10 +99,11 @@ class Connections:
         owner = self._owners.get(wire)
         if owner is None or owner == key:
             return owner == key
-        group = self._groups.setdefault(key, OrderedDict())
-        if len(group) >= self._per_account and not self._make_room(group, now):
+        group = self._groups.get(key)
+        if group is not None and len(group) >= self._per_account and not self._make_room(group, now):
             return False
-        group[wire] = self._leave(wire, owner)
+        member = self._leave(wire, owner)
+        self._groups.setdefault(key, OrderedDict())[wire] = member  # the group is another one if its only member left
         self._owners[wire] = key
         return True
 

@@ -84,6 +84,23 @@ async def test_the_longest_idle_tunnel_makes_room_but_a_busy_one_never(
             assert len(here.gate.gate._live) == 1, "the busy one was cut"
 
 
+async def test_the_only_connection_of_an_account_makes_room_and_its_successor_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.connections.IDLE_AT_LEAST", 0.05)
+    async with town(tmp_path, config=bounds(max_connections_per_account=1)) as here, here.agent() as idle:
+        await asyncio.sleep(0.1)
+        async with here.agent() as newest:
+            assert await closed(idle.reader)
+            assert (await newest.request("GET", "/things/1")).status == 200
+            refused = here.agent()
+            assert (await refused.connect()).code == "connections_reached"
+            refused.writer.close()
+        await until(lambda: len(here.gate.gate._connections) == 0)
+        async with here.agent() as next_one:
+            assert (await next_one.request("GET", "/things/1")).status == 200
+
+
 async def test_outside_of_a_tunnel_the_first_identified_request_counts(tmp_path: Path) -> None:
     async with town(tmp_path, config=bounds(max_connections_per_account=1)) as here, here.agent():
         plain = here.agent()
