@@ -154,6 +154,15 @@ class OuterTls(asyncio.Protocol, asyncio.Transport):
         except SSL.Error:
             self.abort()
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """What was written is followed by a close_notify; what still comes is thrown away."""
+        self._rejected = True
+        self._tls.shut_down()
+        self._tcp.write_eof()
+
     def is_closing(self) -> bool:
         return self._tcp.is_closing()
 

@@ -318,3 +318,20 @@ async def test_keys_are_not_changed_without_end(tmp_path: Path, updates: int, an
         assert said.startswith(b"HTTP/1.1 401 ") == answered, said
         async with agent(here) as other:
             assert (await other.request("GET", "/things/1")).status == 200
+
+
+async def test_beyond_all_connections_the_refusal_is_read_through_tls(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with tls_town(tmp_path, settings={"max_connections": 1}) as here:
+        async with agent(here) as one:
+            late = TlsAgent(here.gate, None)
+            await late.reach()
+            late.writer.write(b"what comes now is thrown away")
+            answer = await late.read_answer("GET")
+            assert (answer.status, answer.code) == (503, "overloaded")
+            assert await late.reader.read() == b"", "a cut is not an end"
+            late.writer.close()
+            assert (await one.request("GET", "/things/1")).status == 200
+        assert here.gate.gate.metrics.connections_refused == 1
+    assert "Fatal error" not in caplog.text
