@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, cast
 
-from rules.content.form import read_form
+from rules.content.form import Nested, nested, read_form
 from rules.content.media_type import read_media_type
 from rules.content.multipart import Part, read_multipart
 from rules.content.refused import ContentRefused
@@ -37,8 +37,19 @@ def read_content(content_types: tuple[bytes, ...], body: bytes) -> Content:
     if media.is_form:
         return Content(cast("Value", read_form(body)))
     if media.is_multipart_form:
-        return Content({part.name: _part(part) for part in read_multipart(body, media.parameter("boundary"))})
+        parts = read_multipart(body, media.parameter("boundary"))
+        return Content(_parts(nested((part.name, part) for part in parts)))
     raise ContentRefused("a rule reads the body, and it is neither JSON nor a form")
+
+
+def _parts(value: "Nested[Part] | list[Part | Nested[Part]] | Part") -> Value:
+    match value:
+        case dict():
+            return {name: _parts(member) for name, member in value.items()}
+        case list():
+            return [_parts(item) for item in value]
+        case _:
+            return _part(value)
 
 
 def _part(part: Part) -> Value:

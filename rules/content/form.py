@@ -1,18 +1,20 @@
 """`application/x-www-form-urlencoded`, in a body or a query, read in exactly one way (WHATWG URL, section 5).
 
 Refused, because frameworks differ: a name given twice (first, last, list, joined with commas), names that differ by
-case alone, `;` between pairs, bytes that are not UTF-8 or are a control character, broken percent escapes, names
-with unbalanced brackets. A list is written with brackets at the end of its name (`expand[]`, `items[0][price]`), as
-Stripe, Rails and PHP read it.
+case alone or by what PHP takes for an underscore, `;` between pairs, bytes that are not UTF-8 or are a control
+character, broken percent escapes, names with unbalanced brackets. A list is written with brackets at the end of its
+name (`expand[]`, `items[0][price]`), as Stripe, Rails and PHP read it, in a multipart form too.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from rules.content.refused import ContentRefused
 
-type Fields = dict[str, "str | Fields | list[str | Fields]"]
+type Nested[Leaf] = dict[str, "Leaf | Nested[Leaf] | list[Leaf | Nested[Leaf]]"]
+type Fields = Nested[str]
 
 MAX_PAIRS: Final = 1000
 """As many as PHP and Rack take; beyond it some drop the rest silently."""
@@ -26,20 +28,28 @@ _STEP: Final = re.compile(r"\[([^\[\]]*)\]")
 
 def read_form(data: bytes) -> Fields:
     """The fields, nested by the brackets in their names. Raises `ContentRefused`."""
-    fields: Fields = {}
-    lower: dict[str, str] = {}
     if not data:
-        return fields
+        return {}
     if data[:1] in _OTHER:
         raise ContentRefused("the form begins like JSON or XML, which some readers would take it for")
     pairs = data.split(b"&")
     if len(pairs) > MAX_PAIRS:
         raise ContentRefused(f"the form has more than {MAX_PAIRS} fields")
-    for pair in pairs:
-        if b";" in pair:
-            raise ContentRefused("the form has a semicolon, which some readers take for a separator; write %3B")
-        raw_name, _, raw_value = pair.partition(b"=")
-        name, value = _text(raw_name), _text(raw_value)
+    return nested(map(_pair, pairs))
+
+
+def _pair(pair: bytes) -> tuple[str, str]:
+    if b";" in pair:
+        raise ContentRefused("the form has a semicolon, which some readers take for a separator; write %3B")
+    name, _, value = pair.partition(b"=")
+    return _text(name), _text(value)
+
+
+def nested[Leaf](pairs: Iterable[tuple[str, Leaf]]) -> Nested[Leaf]:
+    """Values by their names, nested by the brackets in them; no value may be a map. Raises `ContentRefused`."""
+    fields: Nested[Leaf] = {}
+    spelt: dict[tuple[str, ...], str] = {}
+    for name, value in pairs:
         match = _NAME.fullmatch(name)
         if match is None:
             raise ContentRefused("the form has a field whose name is empty or has unbalanced brackets")
@@ -48,8 +58,11 @@ def read_form(data: bytes) -> Fields:
             raise ContentRefused("the form has a field that is nested too deep")
         if not all(steps[:-1]):
             raise ContentRefused("the form has an empty pair of brackets that is not at the end of a name")
-        if lower.setdefault(name.casefold(), name) != name:
-            raise ContentRefused("the form has two names that differ by their capitals alone")
+        # PHP reads the beginning of a name so. Each step is compared: a[b] and A[c] are parts of one map to some.
+        folded = (steps[0].lstrip(" ").replace(" ", "_").replace(".", "_").casefold(), *map(str.casefold, steps[1:]))
+        for depth, step in enumerate(steps, 1):
+            if spelt.setdefault(folded[:depth], step) != step:
+                raise ContentRefused("the form has two names that differ by their capitals alone, or by . and _")
         _put(fields, steps, value)
     return fields
 
@@ -66,7 +79,7 @@ def _text(raw: bytes) -> str:
     return text
 
 
-def _put(fields: Fields, steps: list[str], value: str) -> None:
+def _put[Leaf](fields: Nested[Leaf], steps: list[str], value: Leaf) -> None:
     at = fields
     last = steps.pop()
     if last == "":  # `name[]`: one more item of a list
@@ -83,7 +96,7 @@ def _put(fields: Fields, steps: list[str], value: str) -> None:
     at[last] = value
 
 
-def _descend(fields: Fields, steps: list[str]) -> Fields:
+def _descend[Leaf](fields: Nested[Leaf], steps: list[str]) -> Nested[Leaf]:
     at = fields
     for step in steps:
         inner = at.setdefault(step, {})
