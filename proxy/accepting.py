@@ -16,9 +16,9 @@ logger = logging.getLogger("exeat.gate")
 
 BACKLOG: Final = 1024
 """Newcomers that the kernel keeps for us."""
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_EXHAUSTED_SECONDS: Final = 1.0
-"""For others to give files back; whoever waits meanwhile waits in the kernel."""
+_OF_THE_NEWCOMER: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
+_AGAIN_SECONDS: Final = 1.0
+"""After want of files or memory, for others to give some back; whoever waits meanwhile waits in the kernel."""
 
 
 class Acceptor:
@@ -47,14 +47,18 @@ class Acceptor:
             try:
                 connection, _ = await loop.sock_accept(self._socket)
             except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    logger.error("no newcomer can be taken: %s; again in %g s", error.strerror, _EXHAUSTED_SECONDS)
-                    await asyncio.sleep(_EXHAUSTED_SECONDS)
-                continue  # accept(2): an error of the connection that was about to be taken
+                # accept(2) also gives errors of the connection that was about to be taken. Whatever it is, the loop
+                # goes round: an error that stays would otherwise be met again at once, without end.
+                if error.errno in _OF_THE_NEWCOMER:
+                    await asyncio.sleep(0)
+                else:
+                    logger.error("no newcomer can be taken: %s; again in %g s", error.strerror, _AGAIN_SECONDS)
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                continue
             try:
                 await loop.connect_accepted_socket(self._protocol, connection)
-            except OSError as error:  # gone in the meantime
-                logger.debug("a newcomer is gone: %s", error)
+            except Exception:
+                logger.exception("a newcomer could not be served")
                 connection.close()
             if seconds := self._rest():
                 await asyncio.sleep(seconds)

@@ -48,16 +48,14 @@ class Intake:
     async def read(self, journey: Journey, live: LiveCall) -> Content:
         """The body is here, as it will be sent, and this is what it says. Raises `RequestRefused` and `CallRefused`."""
         live.enter_phase("body", self._config.timeouts.body_idle)
-        journey.body = body = await journey.exchange.hold_body(self._config.max_held_body_bytes, live.turn, live.held)
+        journey.body = await journey.exchange.hold_body(self._config.max_held_body_bytes, live.turn, live.held)
         await self._decode(journey, live)
         body = journey.body
         types = tuple(value for name, value in journey.exchange.head.headers if name == b"content-type")
         try:
-            return (
-                read_content(types, body)
-                if len(body) <= _READ_AT_ONCE
-                else await self._aside(read_content, types, body)
-            )
+            if len(body) <= _READ_AT_ONCE:
+                return read_content(types, body)
+            return await self._aside(read_content, types, body)
         except ContentRefused as error:
             raise CallRefused(Reason(Code.CONTENT_REFUSED, error.detail)) from error
 

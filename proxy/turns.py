@@ -22,8 +22,6 @@ AT_LEAST: Final = 2
 """What an account has however many others there are: one call to wait for the ledger, one to use the processor."""
 ABOUT_SECONDS: Final = 10.0
 """An account is about for so long after its last turn, so that who calls once a second meets no full loop."""
-
-
 REST_SECONDS: Final = 0.001
 """Between two grants to an account that waits behind itself, while another is about that does not. A loop that is never
 idle keeps the ledger's thread from the interpreter, and every call of everybody waits for that thread twice. The least
@@ -39,11 +37,9 @@ class Key(NamedTuple):
 
 NOBODY: Final = Key("-", "")
 """Who has proven nothing yet: all of them share one place in the line."""
-HANDSHAKES: Final = Key("-", "handshakes")
-"""Handshakes before any identity, at a listener that speaks TLS itself: all of them share one place in the line."""
 STRANGERS: Final = Key("-", "strangers")
 """Pieces received on connections that have shown no credential: all of them share one place in the line."""
-_FIXED: Final = {NOBODY: 1, HANDSHAKES: 2, STRANGERS: 2}
+_FIXED: Final = {NOBODY: 1, STRANGERS: 2}
 
 
 class Turn:
@@ -115,8 +111,6 @@ class Turns:
         self._resting: set[Key] = set()
         self.waiting = 0
         """Pieces of work that wait for a turn."""
-        self.waited = 0
-        """Pieces of work that had to wait, since start."""
 
     @property
     def held(self) -> int:
@@ -128,7 +122,7 @@ class Turns:
         return Turn(self, Key(tenant, account))
 
     def of(self, key: Key) -> Turn:
-        """A place in the line of those who share `NOBODY` or `HANDSHAKES`."""
+        """A place in the line of those who share `NOBODY`."""
         return Turn(self, key)
 
     def take_now(self, key: Key) -> bool:
@@ -163,7 +157,6 @@ class Turns:
         else:
             line.new.append(turn)
         self.waiting += 1
-        self.waited += 1
         try:
             await turn
         except asyncio.CancelledError:

@@ -1,7 +1,7 @@
 """Which rules of an account match a call: by connection, method and path, and by their conditions."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Iterator
+from itertools import islice
 
 from rules.call import Call, Facts
 from rules.conditions.variables import Judged, values_of
@@ -9,12 +9,11 @@ from rules.policy.compile import Account
 from rules.policy.matcher import TOLD, Matcher, Rule
 from rules.policy.templates import normal_segments
 
-NONE: Final[tuple[Rule, ...]] = ()
-
 
 def allowing(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
     """The allow rules that match, the deciding one first. One whose condition cannot be told does not match."""
-    return _matching(call, facts, account, account.allow, lambda holds: holds is True)
+    judged = _judged(call, facts, account, account.allow)
+    return tuple(islice((rule for rule, told in judged if told is True), TOLD))
 
 
 def denying(call: Call, facts: Facts, account: Account) -> tuple[tuple[Rule, bool], ...]:
@@ -23,17 +22,26 @@ def denying(call: Call, facts: Facts, account: Account) -> tuple[tuple[Rule, boo
     Where no allow rule matches by connection, method and path the call is denied anyway, perhaps unread; then only what
     is true is told.
     """
-    certain = _matching(call, facts, account, account.deny, lambda holds: holds is True)
-    if certain or not account.conditional or not _reached(call, facts, account.allow):
-        return tuple((rule, True) for rule in certain)
-    return tuple((rule, False) for rule in _matching(call, facts, account, account.deny, lambda holds: holds is None))
+    certain: list[tuple[Rule, bool]] = []
+    doubtful: list[tuple[Rule, bool]] = []
+    for rule, told in _judged(call, facts, account, account.deny):
+        if told is True:
+            certain.append((rule, True))
+            if len(certain) == TOLD:
+                break
+        elif told is None:
+            doubtful.append((rule, False))
+    if certain or not doubtful or not _reached(call, facts, account.allow):
+        return tuple(certain)
+    return tuple(doubtful[:TOLD])
 
 
 def untold(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
     """The allow rules that would match, were their conditions to be told."""
     if not account.conditional:
-        return NONE
-    return _matching(call, facts, account, account.allow, lambda holds: holds is None)
+        return ()
+    judged = _judged(call, facts, account, account.allow)
+    return tuple(islice((rule for rule, told in judged if told is None), TOLD))
 
 
 def reads_body(call: Call, facts: Facts) -> bool:
@@ -73,23 +81,13 @@ def _reached(call: Call, facts: Facts, matcher: Matcher) -> bool:
     return bool(matcher.matching(facts.connection.name, call.method, segments, at_most=1))
 
 
-def _matching(
-    call: Call, facts: Facts, account: Account, matcher: Matcher, counts: Callable[[bool | None], bool]
-) -> tuple[Rule, ...]:
+def _judged(call: Call, facts: Facts, account: Account, matcher: Matcher) -> Iterator[tuple[Rule, bool | None]]:
+    """The rules that match by place, the most specific first, and what the condition of each says; one at a time."""
     segments = normal_segments(call.path)
-    if facts.connection is None or segments is None:
-        return NONE
-    at_most = None if account.conditional else TOLD
-    found = matcher.matching(facts.connection.name, call.method, segments, at_most=at_most)
-    if not account.conditional:
-        return found
-    kept: list[Rule] = []
-    for rule in found:
-        if counts(holds(rule, call, facts)):
-            kept.append(rule)
-            if len(kept) == TOLD:
-                break
-    return tuple(kept)
+    if facts.connection is not None and segments is not None:
+        at_most = None if account.conditional else TOLD
+        for rule in matcher.matching(facts.connection.name, call.method, segments, at_most=at_most):
+            yield rule, holds(rule, call, facts)
 
 
 def holds(rule: Rule, call: Call, facts: Facts) -> bool | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.turns import ALONE, AT_LEAST, HANDSHAKES, NOBODY, REST_SECONDS, SHARED, Key, Turn, Turns
+from proxy.turns import ALONE, AT_LEAST, NOBODY, REST_SECONDS, SHARED, STRANGERS, Key, Turn, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_what_has_begun_goes_before_what_has_not() -> None:
 
 async def test_who_has_proven_nothing_has_one_turn_and_no_influence_on_others() -> None:
     turns = Turns()
-    for key, share in ((NOBODY, 1), (HANDSHAKES, 2)):
+    for key, share in ((NOBODY, 1), (STRANGERS, 2)):
         for _ in range(share):
             await turns.of(key).take()
         one_more = await in_line(turns.of(key))
