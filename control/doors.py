@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from control.authorities import Authorities
+from control.authorities import Authorities, RotationRefused
 from control.authority_life import outside, tend
 from control.startup import Address, StartRefused
 from control.state import State, StateUnavailable
+from proxy.engine.authority import TooManyNames
 from proxy.engine.operator_certificate import CertificateRefused, OperatorCertificate
-from proxy.gate import own_names
+from proxy.gate import CutUnconfirmed, own_names
 from rules.policy.hosts import normalise_host
 from rules.policy.invalid import ValueInvalid
 
@@ -47,8 +48,9 @@ class Doors:
         while True:
             try:
                 await asyncio.to_thread(tend, self.authorities, state, node)
-            except StateUnavailable as error:
-                logger.error("the authority could not be tended and will be again: %s", error.message)
+            except (StateUnavailable, RotationRefused, TooManyNames, CutUnconfirmed, OSError) as error:
+                # A full disk, an operator's step at the same moment: were it to end here, the authority would expire.
+                logger.error("the authority could not be tended and will be again: %s", error)
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -1,5 +1,6 @@
 """The authorities' files: one follows another, a crash at any step loses none, and expiry is no dead end."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from OpenSSL import SSL
 
 from control import authorities as module
+from control import doors
 from control.authorities import Authorities, RotationRefused
 from control.authority_life import ALWAYS_PERMITTED, outside
 from proxy.engine.authority import Authority, AuthorityInvalid, Permitted, TooManyNames
@@ -231,3 +233,24 @@ def test_constraints_are_written_and_read_alike() -> None:
 def test_more_names_than_fit_are_refused_with_a_way_out() -> None:
     with pytest.raises(TooManyNames, match="--permit"):
         Authority.create(permitted=Permitted.of(f"host-{i}.some-service.example" for i in range(1000)))
+
+
+def test_what_goes_wrong_once_ends_no_authoritys_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    tended: list[int] = []
+
+    def tend(*_: object) -> None:
+        tended.append(1)
+        if len(tended) == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doors, "tend", tend)
+    monkeypatch.setattr(doors, "LOOK_SECONDS", 0.0)
+
+    async def look() -> None:
+        keeping = asyncio.ensure_future(doors.Doors(None, (), None).keep(None, None))
+        async with asyncio.timeout(10):
+            while len(tended) < 3:
+                await asyncio.sleep(0.01)
+        keeping.cancel()
+
+    asyncio.run(look())
