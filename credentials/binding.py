@@ -23,14 +23,23 @@ class Binding:
     port: int
     secret_name: str
     presentation: Presentation
+    begins: tuple[str, ...] = ()
+    """What a secret of the right kind begins with; empty: any."""
 
     def present(self, secret: Secret, *, tenant: str, scheme: str, host: str, port: int) -> tuple[bytes, bytes]:
         """The header field (lower-case name, value) for a request of `tenant` to exactly that destination.
 
-        Raises `BindingRefused` for any other tenant or destination, `SecretNotPresentable` for an unfit secret.
+        Raises `BindingRefused` for any other tenant, destination or kind of secret, `SecretNotPresentable` for an unfit
+        one.
         """
         if (tenant, scheme, host, port) != (self.tenant, self.scheme, self.host, self.port):
             raise BindingRefused(
                 f"the secret of connection {self.connection} is bound to another destination than {scheme}://{host}:{port}"
             )
+        if not self.fits(secret):
+            raise BindingRefused(f"the secret of connection {self.connection} is of another kind than its mode asks for")
         return self.presentation.header_name, self.presentation.render(secret)
+
+    def fits(self, secret: Secret) -> bool:
+        """Whether the secret is of the kind that the connection's mode asks for, as far as its beginning says."""
+        return not self.begins or secret.reveal().startswith(tuple(begin.encode() for begin in self.begins))

@@ -202,7 +202,7 @@ class Endings:
             "call": call.id,
             "attempt": 1 if journey.attempt is None else journey.attempt.number,
             "agent": agent_content(principal),
-            "op": operation_content(call, connection, route),
+            "op": operation_content(call, connection, route, journey.actions),
             "decision": deny_content(
                 refusal.reasons,
                 policy,

@@ -58,6 +58,14 @@ class Relayed:
     keep_alive: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What was read of an answer."""
+
+    digest: bytes
+    length: int
+
+
 def dispatched_bytes(
     allowed: Allowed, committed: Committed, route: Route, head: Head, body: bytes, credential: Credential | None
 ) -> bytes:
@@ -131,6 +139,31 @@ class Fulfilment:
         except BaseException:
             self.give_back(live)
             raise
+
+    async def read(self, live: LiveCall, upstream: Upstream, at_most: int) -> tuple[bytes | None, Hashed]:
+        """The answer's body for the gate itself; None where it is longer than so many bytes. Raises `UpstreamError`."""
+        hashed, length, pieces = hashlib.sha256(), 0, list[bytes]()
+        try:
+            while length <= at_most:
+                live.enter_phase("body", self._timeouts.body_idle)
+                if not upstream.response_complete:
+                    live.turn.give_back()
+                piece = await upstream.next_body()
+                await live.turn.take(first=True)
+                if not piece:
+                    break
+                hashed.update(piece)
+                length += len(piece)
+                pieces.append(piece)
+        except BaseException:
+            self.give_back(live)
+            raise
+        if length > at_most:
+            self.give_back(live)
+            return None, Hashed(hashed.digest(), length)
+        live.upstream = None
+        self._pool.release(upstream)
+        return b"".join(pieces), Hashed(hashed.digest(), length)
 
     def give_back(self, live: LiveCall) -> None:
         """The call's connection, if it has one, is cut and its place in the pool is free. Idempotent."""

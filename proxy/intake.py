@@ -7,14 +7,12 @@ from typing import Final
 
 from proxy.config import GateConfig
 from proxy.http.decoding import decode_content
-from proxy.journey import CallRefused, Journey
+from proxy.journey import Journey
 from proxy.live import LiveCall
 from proxy.upload import begin_upload
 from rules.bodies import Handling
-from rules.codes import Code
-from rules.content.content import Content, read_content
-from rules.content.refused import ContentRefused
-from rules.decision import Reason
+from rules.call import Call, Facts
+from rules.trial import read
 
 _READERS: Final = 1
 """Threads that decode and read bodies: Python runs one at a time, and a second would only keep the ledger's waiting."""
@@ -45,19 +43,16 @@ class Intake:
         if handling.inspect:
             await self._decode(journey, live)
 
-    async def read(self, journey: Journey, live: LiveCall) -> Content:
-        """The body is here, as it will be sent, and this is what it says. Raises `RequestRefused` and `CallRefused`."""
+    async def read(self, journey: Journey, live: LiveCall, call: Call, facts: Facts) -> Facts:
+        """The body is here, as it will be sent, and these are the facts with what it says. Raises `RequestRefused`."""
         live.enter_phase("body", self._config.timeouts.body_idle)
         journey.body = await journey.exchange.hold_body(self._config.max_held_body_bytes, live.turn, live.held)
         await self._decode(journey, live)
         body = journey.body
         types = tuple(value for name, value in journey.exchange.head.headers if name == b"content-type")
-        try:
-            if len(body) <= _READ_AT_ONCE:
-                return read_content(types, body)
-            return await self._aside(read_content, types, body)
-        except ContentRefused as error:
-            raise CallRefused(Reason(Code.CONTENT_REFUSED, error.detail)) from error
+        if len(body) <= _READ_AT_ONCE:
+            return read(call, facts, types, body)
+        return await self._aside(read, call, facts, types, body)
 
     async def _decode(self, journey: Journey, live: LiveCall) -> None:
         """The body is what its one Content-Encoding stands for, and will be sent so."""

@@ -1,8 +1,10 @@
 """What leaves and what is written down about it: the egress head and the intent that commits to it."""
 
+from dataclasses import replace
 from typing import Final
 
 from ledger import commitment
+from proxy.fulfil import Credential
 from proxy.http.emit import Head, emit_head
 from proxy.http.errors import RequestRefused
 from proxy.http.headers import CREDENTIALS
@@ -21,6 +23,7 @@ from proxy.records import (
 from rules.call import Call
 from rules.codes import Code
 from rules.decision import Allowed
+from rules.lookups import Wanted
 from rules.policy.compile import Connection
 
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -46,6 +49,8 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
         remove |= {b"content-encoding"}
     upload = journey.upload
     length = len(journey.body) if head.has_body or call.method in _WITH_BODY else None
+    bound = account_fields(connection)
+    remove |= {name for name, _ in bound}
     return emit_head(
         call.method,
         call.path,
@@ -55,7 +60,58 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
         content_length=length if upload is None else upload.declared,
         chunked=upload is not None and upload.declared is None,
         remove=remove,
+        add=bound,
     )
+
+
+def account_fields(connection: Connection) -> tuple[tuple[bytes, bytes], ...]:
+    """The field that binds a request to the connection's account at the service, where it has such a field."""
+    known = connection.known
+    if connection.account is None or known is None or known.account_header is None:
+        return ()
+    return ((known.account_header.lower().encode("ascii"), connection.account.encode("ascii")),)
+
+
+def lookup_content(
+    journey: Journey,
+    call: Call,
+    want: Wanted,
+    allowed: Allowed,
+    identity: str,
+    attempt: int,
+    key: bytes,
+    digest: bytes,
+    environment: Content,
+    connection: Connection,
+) -> Content:
+    """The record `call.intent` of a lookup, with the id that it has."""
+    credential = journey.credential
+    target = f"{want.path}?{want.query}" if want.query else want.path
+    read = replace(call, id=identity, method="GET", path=want.path, query=want.query)
+    return {
+        "call": identity,
+        "attempt": attempt,
+        "agent": agent_content(call.principal),
+        "op": {**operation_content(read, connection.name, want.route), "effect": "read"},
+        "decision": allow_content(
+            allowed, journey.policy_epoch, commitment(key, identity, "inputs", decision_inputs(read))
+        ),
+        "req": {"commit": commitment(key, identity, "req", digest), "media": None, "len": 0},
+        "fields": {"target": commitment(key, identity, "target", target.encode())},
+        "secret": _secret_content(credential),
+        "cost": None,
+        "env": environment,
+    }
+
+
+def _secret_content(credential: Credential | None) -> Content | None:
+    if credential is None:
+        return None
+    return {
+        "name": credential.binding.secret_name,
+        "version": credential.version,
+        "thumb": credential.secret.thumbprint(),
+    }
 
 
 def _body_length(journey: Journey) -> Content:
@@ -73,7 +129,7 @@ def intent_content(
         "call": call.id,
         "attempt": attempt,
         "agent": agent_content(call.principal),
-        "op": operation_content(call, journey.connection_name, allowed.route),
+        "op": operation_content(call, journey.connection_name, allowed.route, journey.actions),
         "decision": allow_content(
             allowed, journey.policy_epoch, commitment(key, call.id, "inputs", decision_inputs(call))
         ),
@@ -83,13 +139,7 @@ def intent_content(
             **_body_length(journey),
         },
         "fields": {"target": commitment(key, call.id, "target", request_target(call))},
-        "secret": None
-        if credential is None
-        else {
-            "name": credential.binding.secret_name,
-            "version": credential.version,
-            "thumb": credential.secret.thumbprint(),
-        },
+        "secret": _secret_content(credential),
         "cost": None if cost is None else cost.content(),
         "env": environment,
     }

@@ -9,6 +9,7 @@ from proxy.fulfil import Credential
 from proxy.live import LiveCall
 from proxy.records import Cost
 from proxy.upload import Upload
+from rules.action import Action
 from rules.call import Call
 from rules.decision import Allowed, Reason
 from rules.policy.compile import Connection, TenantPolicy
@@ -32,8 +33,8 @@ class Journey:
     """One call on its way through the steps: what is known so far, for whoever has to end it."""
 
     __slots__ = (
-        "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold", "inspected",
-        "live", "mark", "policy", "policy_epoch", "upload",
+        "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold",
+        "inspected", "live", "mark", "policy", "policy_epoch", "upload",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -46,6 +47,8 @@ class Journey:
         self.connection: Connection | None = None
         self.allowed: Allowed | None = None
         self.credential: Credential | None = None
+        self.actions: tuple[Action, ...] = ()
+        """What the call asks for, without arguments; empty where that is not known."""
         self.body = b""
         self.inspected = False
         """True where `body` is what a rule read: decoded, in place of what came."""

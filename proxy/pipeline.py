@@ -36,6 +36,7 @@ from proxy.intake import Intake
 from proxy.intent import egress_head, intent_content
 from proxy.journey import CallRefused, Journey, new_call_id
 from proxy.live import LiveCall, LiveCalls, Stop
+from proxy.lookups import Lookups
 from proxy.metrics import Metrics, Step
 from proxy.records import (
     Content,
@@ -53,8 +54,9 @@ from rules.claims import Refused, ReservationsUnavailable
 from rules.codes import Code
 from rules.decide import decide
 from rules.decision import Allowed, Denied, Reason
-from rules.matching import judged_by_body
+from rules.matching import asking, judged_by_body
 from rules.policy.compile import Connection
+from rules.trial import understood
 
 logger = logging.getLogger("exeat.gate")
 
@@ -93,6 +95,7 @@ class Pipeline:
         self._held = held
         self._intake = Intake(config)
         self._routes = Routes()
+        self._lookups = Lookups(world, books, fulfilment, self._routes, config, environment)
         self.draining = False
 
     async def answer(self, exchange: Exchange) -> bool:
@@ -178,14 +181,18 @@ class Pipeline:
         await live.turn.take()
         journey.mark = time.perf_counter_ns()
         # (3) classify
-        facts = self._classify(journey, call)
+        facts = understood(call, self._classify(journey, call))
         if judged_by_body(call, facts):
-            facts = replace(facts, content=await self._intake.read(journey, live))
+            facts = await self._intake.read(journey, live, call, facts)
+        journey.actions = tuple(action.bare() for action in facts.actions)
+        if asking(call, facts):
+            journey.credential = self._credential(facts)
+            facts = await self._lookups.ask(journey, live, call, facts)
         self._lap(journey, Step.CLASSIFY)
         # (4) decide
         decision = decide(call, facts)
         if facts.content is not None:  # many times as large as the body that it was read from
-            facts = replace(facts, content=None)
+            facts = replace(facts, content=None, actions=(), found=None)
         if isinstance(decision, Denied):
             raise CallRefused(*decision.reasons)
         journey.allowed = allowed = decision
@@ -251,7 +258,11 @@ class Pipeline:
         found = self._world.secret(binding.tenant, binding.secret_name)
         if found is None:
             raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set"))
-        return Credential(binding, *found)
+        credential = Credential(binding, *found)
+        if not binding.fits(credential.secret):
+            detail = f"the secret of connection {connection.name} is not of mode {connection.mode}"
+            raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, detail))
+        return credential
 
     # (5)
 

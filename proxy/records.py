@@ -13,7 +13,9 @@ from typing import Final, Protocol
 
 from credentials.principal import Principal
 from ledger import LedgerError, Receipt
+from rules.action import Action
 from rules.call import Call
+from rules.catalogue.effect import worst
 from rules.claims import Claim, SpendClaim
 from rules.decision import Allowed, Reason
 from rules.policy.compile import Connection
@@ -70,18 +72,31 @@ def agent_content(principal: Principal) -> Content:
     }
 
 
-def operation_content(call: Call, connection: str | None, route: str) -> Content:
-    """The record's `op`."""
-    return {
+def operation_content(call: Call, connection: str | None, route: str, actions: tuple[Action, ...] = ()) -> Content:
+    """The record's `op`. Of several actions the worst effect counts, and one name only if it is that of all."""
+    told = {action.tool for action in actions}
+    effects = tuple(action.effect for action in actions if action.effect is not None)
+    known = bool(effects) and len(effects) == len(actions) and any(a.service is not None for a in actions)
+    content: Content = {
         "connector": connection,
-        "tool": None,
+        "tool": _tool_name(told, actions),
         "method": call.method,
         "host": call.host,
         "port": call.port,
         "scheme": call.scheme,
         "route": route,
-        "effect": effect(call.method),
+        "effect": worst(effects) if known else effect(call.method),
     }
+    if any(action.irreversible for action in actions):
+        content["irreversible"] = True
+    return content
+
+
+def _tool_name(told: set[str | None], actions: tuple[Action, ...]) -> str | None:
+    if len(told) == 1:
+        return next(iter(told)) if actions[0].service is not None else None
+    services = {action.service.name for action in actions if action.service is not None}
+    return f"{services.pop()}.several" if len(services) == 1 and None not in told else None
 
 
 def media_type(headers: tuple[tuple[bytes, bytes], ...]) -> str | None:
@@ -151,7 +166,8 @@ def allow_content(allowed: Allowed, epoch: int, inputs: str) -> Content:
         "policy": allowed.policy,
         "epoch": epoch,
         "rules": list(allowed.rules),
-        "reasons": [],
+        # In stage observe: why the rules would have denied it.
+        "reasons": [_reason_content(reason) for reason in allowed.observed],
         "inputs": inputs,
         "approvals": [],
     }
@@ -164,10 +180,11 @@ def deny_content(reasons: tuple[Reason, ...], policy: str | None, epoch: int, in
         "policy": policy,
         "epoch": epoch,
         "rules": [reason.rule for reason in reasons if reason.rule is not None],
-        "reasons": [
-            {"code": str(reason.code)} if reason.rule is None else {"code": str(reason.code), "rule": reason.rule}
-            for reason in reasons
-        ],
+        "reasons": [_reason_content(reason) for reason in reasons],
         "inputs": inputs,
         "approvals": [],
     }
+
+
+def _reason_content(reason: Reason) -> Content:
+    return {"code": str(reason.code)} if reason.rule is None else {"code": str(reason.code), "rule": reason.rule}

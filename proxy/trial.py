@@ -5,9 +5,9 @@ read by the same parser, so a target that the gate refuses is refused here, with
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from credentials.principal import Principal
 from proxy.http.errors import RequestRefused
@@ -16,10 +16,13 @@ from proxy.http.request import RequestHead, RequestParser
 from proxy.http.target import Target, format_authority, resolve_target
 from rules.call import Call, Facts
 from rules.codes import Code
+from rules.content.content import Value
 from rules.decision import Allowed, Decision, Denied, Reason
 from rules.policy.cases import Asked, Case, Expected, case_of
 from rules.policy.compile import Connection, PolicySet, TenantPolicy
+from rules.policy.invalid import ValueInvalid
 from rules.policy.source import PolicyError, PolicySource, Written
+from rules.policy.tool_cases import request_of
 from rules.trial import Trial, asking_the_time, judge, rules_heard
 
 _NO_TIME: Final = datetime(2026, 1, 6, 10, tzinfo=UTC)
@@ -87,8 +90,9 @@ def run_cases(source: PolicySource, policy: PolicySet) -> Report:
 def try_request(policy: TenantPolicy, asked: Asked) -> Trial:
     """What the gate would decide about this request under this policy, limits and secrets aside.
 
-    The connection has to be one of the policy's.
+    The connection has to be one of the policy's, and a tool one that it has.
     """
+    asked = _written(policy, asked)
     connection = policy.connections[asked.connection]
     facts = Facts(policy=policy, connection=connection, now=asked.at or _NO_TIME)
     try:
@@ -105,13 +109,27 @@ def try_request(policy: TenantPolicy, asked: Asked) -> Trial:
         target.path,
         target.query,
     )
-    trial = judge(call, facts, tuple(value for name, value in head.headers if name == b"content-type"), asked.body)
+    types = tuple(value for name, value in head.headers if name == b"content-type")
+    trial = judge(call, facts, types, asked.body, found=cast("Value", asked.found), amount=asked.amount)
     service = connection.service
     keys = _NONE if service is None else service.query_keys
     if isinstance(trial.decision, Allowed) and connection.binding is not None and carries_token(call.query, keys):
         # The egress head is refused so, once the connection's own secret is to be attached.
         return _refused(call, facts, Code.MALFORMED_REQUEST, "a token in the query beside the connection's credential")
     return trial
+
+
+def _written(policy: TenantPolicy, asked: Asked) -> Asked:
+    """The request that stands for a tool."""
+    if asked.tool is None:
+        return asked
+    connections = [asked.connection] if asked.connection else sorted(policy.connections)
+    for name in connections:
+        known = policy.connections[name].known
+        if known is not None and asked.tool.startswith((f"{known.name}.", f"{known.name}/")):
+            method, target, kind, body = request_of(known, asked.tool, asked.args)
+            return replace(asked, method=method, connection=name, target=target, content_type=kind, body=body)
+    raise ValueInvalid(f"{asked.tool}: no connection has this tool", "see exeat catalogue list")
 
 
 def _refused(call: Call | None, facts: Facts, code: Code, detail: str) -> Trial:
@@ -155,6 +173,9 @@ def _failure(case: Case, trial: Trial, came: Expected) -> str | None:
     asking = asking_the_time(trial) if case.asked.at is None else None
     if asking is not None:
         return f"rule {asking} asks for the time, and the case has none (add at: tue 10:00)"
+    other = [action.tool for action in trial.facts.actions if action.tool is not None]
+    if case.asked.tool is not None and other and case.asked.tool not in other:
+        return f"with these arguments it is another tool: {', '.join(other)}"
     decision, expected = trial.decision, case.expected
     if came.code == expected.code and expected.rule in (None, came.rule):
         return None

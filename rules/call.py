@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from credentials.principal import Principal
-from rules.content.content import Content
+from rules.content.content import Content, Value
 
 if TYPE_CHECKING:
+    from rules.action import Action
     from rules.policy.compile import Connection, TenantPolicy
 
 
@@ -43,3 +44,9 @@ class Facts:
     """Aware UTC; the one clock reading this call is judged by."""
     content: Content | None = None
     """What the body says; None where it was not read. A rule that needs it then cannot be told, and fails closed."""
+    unreadable: str | None = None
+    """Why the body cannot be understood, where a rule needs it to be; None otherwise."""
+    actions: "tuple[Action, ...]" = ()
+    """What the call asks for; empty where it was not classified. Each of them has to be allowed."""
+    found: Value = None
+    """What the service answered to a lookup; None where there was none, or it failed."""

@@ -53,6 +53,10 @@ class Code(StrEnum):
     NOT_ALLOWED = "not_allowed"
     CONDITION_FAILED = "condition_failed"
     CONTENT_REFUSED = "content_refused"
+    AMOUNT_UNKNOWN = "amount_unknown"
+    ACCOUNT_MISMATCH = "account_mismatch"
+    BATCH_REFUSED = "batch_refused"
+    LOOKUP_FAILED = "lookup_failed"
     GUARD_FAILED = "guard_failed"
     # (5) reserve
     RATE_LIMITED = "rate_limited"
@@ -150,6 +154,19 @@ TABLE: dict[Code, Entry] = {
         _D,
         "Body cannot be read",
         "Send JSON or a form, in UTF-8, with its Content-Type, and no name twice.",
+    ),
+    Code.AMOUNT_UNKNOWN: Entry(
+        403,
+        _D,
+        "Amount cannot be determined",
+        "State the amount, and what the service needs to know its currency by.",
+    ),
+    Code.ACCOUNT_MISMATCH: Entry(
+        403, _D, "Another account at the service", "Name the account that the connection is bound to."
+    ),
+    Code.BATCH_REFUSED: Entry(403, _D, "Requests inside a request", "Send each of the requests by itself."),
+    Code.LOOKUP_FAILED: Entry(
+        502, _T, "The service did not say what a rule asks for", "Retry later; nothing of the call was sent."
     ),
     Code.GUARD_FAILED: Entry(503, _D, "A check could not be completed", "Report the call's id to the platform team."),
     Code.RATE_LIMITED: Entry(429, _T, "Rate limit reached", "Wait for Retry-After seconds."),

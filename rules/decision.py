@@ -34,6 +34,8 @@ class Allowed:
     """Digest of the policy that decided."""
     body: Handling = HELD
     """The obligation that comes with it: how the body is treated on its way."""
+    observed: tuple[Reason, ...] = ()
+    """Why the rules would have denied it, in stage `observe`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,97 +1,243 @@
-"""Which rules of an account match a call: by connection, method and path, and by their conditions."""
+"""Which rules of an account match a call: by connection, method and path, by its tools, and by their conditions."""
 
 from collections.abc import Iterator
 from itertools import islice
 
+from rules.action import Action
 from rules.call import Call, Facts
-from rules.conditions.variables import Judged, values_of
+from rules.conditions.variables import OF_LOOKUP, Judged, values_of
 from rules.policy.compile import Account
 from rules.policy.matcher import TOLD, Matcher, Rule
 from rules.policy.templates import normal_segments
 
+_UNCLASSIFIED: tuple[Action | None, ...] = (None,)
+
 
 def allowing(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
-    """The allow rules that match, the deciding one first. One whose condition cannot be told does not match."""
-    judged = _judged(call, facts, account, account.allow)
-    return tuple(islice((rule for rule, told in judged if told is True), TOLD))
+    """The allow rules that match, the deciding one first; empty unless each of the call's actions has one.
+
+    One that cannot be told does not match.
+    """
+    found: dict[str, Rule] = {}
+    for action in facts.actions or _UNCLASSIFIED:
+        judged = _judged(call, facts, account, account.allow, action)
+        of_action = tuple(islice((rule for rule, told in judged if told is True), TOLD))
+        if not of_action:
+            return ()
+        found.update((rule.id, rule) for rule in of_action)
+    return tuple(islice(found.values(), TOLD))
 
 
 def denying(call: Call, facts: Facts, account: Account) -> tuple[tuple[Rule, bool], ...]:
-    """The deny rules that match, each with whether that could be told: one whose condition cannot be matches.
+    """The deny rules that match one of the actions, each with whether that could be told: one that cannot be matches.
 
-    Where no allow rule matches by connection, method and path the call is denied anyway, perhaps unread; then only what
-    is true is told.
+    Where no allow rule can match the call it is denied anyway, perhaps unread; then only what is true is told.
     """
-    certain: list[tuple[Rule, bool]] = []
-    doubtful: list[tuple[Rule, bool]] = []
-    for rule, told in _judged(call, facts, account, account.deny):
-        if told is True:
-            certain.append((rule, True))
-            if len(certain) == TOLD:
-                break
-        elif told is None:
-            doubtful.append((rule, False))
-    if certain or not doubtful or not _reached(call, facts, account.allow):
-        return tuple(certain)
-    return tuple(doubtful[:TOLD])
+    certain: dict[str, Rule] = {}
+    doubtful: dict[str, Rule] = {}
+    for action in facts.actions or _UNCLASSIFIED:
+        for rule, told in _judged(call, facts, account, account.deny, action):
+            if told is True:
+                certain[rule.id] = rule
+                if len(certain) == TOLD:
+                    break
+            elif told is None:
+                doubtful[rule.id] = rule
+    if certain or not doubtful or not _may_allow(call, facts, account):
+        return tuple((rule, True) for rule in islice(certain.values(), TOLD))
+    return tuple((rule, False) for rule in islice(doubtful.values(), TOLD))
 
 
 def untold(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
-    """The allow rules that would match, were their conditions to be told."""
+    """The allow rules that would match an action for which none does, were they to be told."""
     if not account.conditional:
         return ()
-    judged = _judged(call, facts, account, account.allow)
-    return tuple(islice((rule for rule, told in judged if told is None), TOLD))
+    found: dict[str, Rule] = {}
+    for action in facts.actions or _UNCLASSIFIED:
+        judged = tuple(_judged(call, facts, account, account.allow, action))
+        if not any(told is True for _, told in judged):
+            found.update((rule.id, rule) for rule, told in judged if told is None)
+    return tuple(islice(found.values(), TOLD))
 
 
 def reads_body(call: Call, facts: Facts) -> bool:
     """Whether a rule of the account reads the body of this call: to judge it, or because the rule asks for it.
 
-    Any rule that matches by connection, method and path counts: a more specific rule, or eight of them, must be no way
-    around one that reads.
+    Any rule that matches but for its condition counts: a more specific rule, or eight of them, must be no way around
+    one that reads.
     """
     account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
-    return account is not None and _reached(call, facts, account.reading)
+    return account is not None and (facts.content is not None or bool(_reached(call, facts, account.reading)))
 
 
 def judged_by_body(call: Call, facts: Facts) -> bool:
     """Whether the body has to be here before the call can be judged, and whether it may be asked for.
 
-    Nothing is asked of an agent whose call no rule would allow whatever the body says.
+    The facts are classified as far as they go without it. Nothing is asked of an agent whose call no rule would allow
+    whatever the body says.
     """
     account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
-    segments = normal_segments(call.path)
-    if account is None or not account.conditional or facts.connection is None or segments is None:
+    connection, segments = facts.connection, normal_segments(call.path)
+    if account is None or connection is None or segments is None or not _may_allow(call, facts, account):
         return False
-    name, method = facts.connection.name, call.method
-    if not account.allow.matching(name, method, segments, at_most=1):
+    if not account.conditional and connection.account is None:
         return False
-    if any(rule.when is None for rule in account.deny.matching(name, method, segments, at_most=None)):
+    if any(_says(rule, call, facts, action, denies=True) is True for rule, action in _plain(call, facts, account)):
         return False
-    return any(
-        rule.when is not None and rule.reads_body
-        for rule in account.reading.matching(name, method, segments, at_most=None)
-    )
+    if any(action.tool is None for action in facts.actions) and connection.name in account.by_tool:
+        return True
+    if connection.account is not None and connection.known is not None and connection.known.account_arg is not None:
+        return True
+    return any(rule.when is not None and rule.reads_body for rule in _reached(call, facts, account.reading))
 
 
-def _reached(call: Call, facts: Facts, matcher: Matcher) -> bool:
-    segments = normal_segments(call.path)
-    if facts.connection is None or segments is None:
+def tool_matters(call: Call, facts: Facts) -> bool:
+    """Whether it matters to a rule, or to the connection, which tool this is."""
+    account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
+    connection = facts.connection
+    if account is None or connection is None:
         return False
-    return bool(matcher.matching(facts.connection.name, call.method, segments, at_most=1))
+    return connection.name in account.by_tool or connection.account is not None
 
 
-def _judged(call: Call, facts: Facts, account: Account, matcher: Matcher) -> Iterator[tuple[Rule, bool | None]]:
-    """The rules that match by place, the most specific first, and what the condition of each says; one at a time."""
-    segments = normal_segments(call.path)
-    if facts.connection is not None and segments is not None:
-        at_most = None if account.conditional else TOLD
-        for rule in matcher.matching(facts.connection.name, call.method, segments, at_most=at_most):
-            yield rule, holds(rule, call, facts)
+def asking(call: Call, facts: Facts) -> tuple[Rule, ...]:
+    """The rules that ask for what only the service itself may be able to say; none where nothing would allow it."""
+    account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
+    if account is None or not account.conditional or not _may_allow(call, facts, account):
+        return ()
+    reached = _reached(call, facts, account.reading)
+    return tuple(rule for rule in reached if rule.when is not None and not OF_LOOKUP.isdisjoint(rule.when.reads))
 
 
-def holds(rule: Rule, call: Call, facts: Facts) -> bool | None:
-    """What the rule's condition says of the call; True where it has none, None where it cannot be told."""
+def may_call(call: Call, facts: Facts, action: Action) -> bool:
+    """Whether a rule may let the account do this, its arguments not being known: what it is worth being told of."""
+    account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
+    if account is None:
+        return False
+    if any(told is True for _, told in _judged(call, facts, account, account.deny, action)):
+        return False
+    return any(told is not False for _, told in _judged(call, facts, account, account.allow, action))
+
+
+def heard(call: Call, facts: Facts, account: Account, *, allows: bool) -> tuple[tuple[Rule, bool | None], ...]:
+    """Every rule of one kind that fits by place or tool, and what it says of the call: of its worst action."""
+    matcher = account.allow if allows else account.deny
+    found: dict[str, tuple[Rule, list[bool | None]]] = {}
+    for action in facts.actions or _UNCLASSIFIED:
+        for rule, says in _judged(call, facts, account, matcher, action):
+            found.setdefault(rule.id, (rule, []))[1].append(says)
+    return tuple((rule, _together(says, allows=allows)) for rule, says in found.values())
+
+
+def _together(says: list[bool | None], *, allows: bool) -> bool | None:
+    if (not allows) in says:
+        return not allows
+    return None if None in says else allows
+
+
+def _may_allow(call: Call, facts: Facts, account: Account) -> bool:
+    """Whether an allow rule is there that could match, as far as is known yet."""
+    return bool(_reached(call, facts, account.allow, at_most=1))
+
+
+def _plain(call: Call, facts: Facts, account: Account) -> Iterator[tuple[Rule, Action | None]]:
+    """The deny rules without a condition that are reached, with each action."""
+    plain = tuple(rule for rule in _reached(call, facts, account.deny) if rule.when is None)
+    return ((rule, action) for action in facts.actions or _UNCLASSIFIED for rule in plain)
+
+
+def _reached(call: Call, facts: Facts, matcher: Matcher, at_most: int | None = None) -> tuple[Rule, ...]:
+    """The rules that match but for their conditions; of those that name tools, all of the service's if it is not known
+    which tool it is."""
+    segments, connection = normal_segments(call.path), facts.connection
+    if connection is None or segments is None:
+        return ()
+    by_place = matcher.matching(connection.name, call.method, segments, at_most=at_most)
+    found = [rule for rule in by_place if _by_any(rule, facts)]
+    if at_most is not None and len(found) < len(by_place):
+        by_place = matcher.matching(connection.name, call.method, segments, at_most=None)
+        found = [rule for rule in by_place if _by_any(rule, facts)]
+    for action in facts.actions:
+        if action.tool is None or action.handshake:
+            name = "" if connection.known is None else connection.known.name
+            found += matcher.naming_any(connection.name, name)
+        else:
+            found += [
+                rule
+                for rule in matcher.naming(connection.name, action.tool, call.method, segments)
+                if _by_any(rule, facts)
+            ]
+    return tuple(found)
+
+
+def _by_any(rule: Rule, facts: Facts) -> bool:
+    """Whether the rule may be about one of the actions."""
+    if rule.effects is None:
+        return True
+    return any(_by_effect(rule, action, denies=True) is not False for action in facts.actions or _UNCLASSIFIED)
+
+
+def _judged(
+    call: Call, facts: Facts, account: Account, matcher: Matcher, action: Action | None
+) -> Iterator[tuple[Rule, bool | None]]:
+    """The rules that match an action by tool and place, the most specific first, and what each says; one at a time."""
+    segments, connection = normal_segments(call.path), facts.connection
+    if connection is None or segments is None:
+        return
+    denies = matcher is account.deny
+    if action is not None and (action.tool is None or action.handshake):
+        name = "" if connection.known is None else connection.known.name
+        named = matcher.naming_any(connection.name, name)
+    else:
+        named = () if action is None else matcher.naming(connection.name, action.tool or "", call.method, segments)
+    for rule in named:
+        yield rule, _says(rule, call, facts, action, denies=denies)
+    at_most = None if account.conditional else TOLD
+    for rule in matcher.matching(connection.name, call.method, segments, at_most=at_most):
+        yield rule, _says(rule, call, facts, action, denies=denies)
+
+
+def _says(rule: Rule, call: Call, facts: Facts, action: Action | None, *, denies: bool) -> bool | None:
+    """Whether a rule that fits by place matches; None where it cannot be told."""
+    by_tool = _by_tool(rule, action, denies=denies)
+    if by_tool is False:
+        return False
+    if action is not None and action.handshake and rule.tools is not None:
+        # A condition is about what a tool is called with, and a handshake calls none.
+        return by_tool
+    told = holds(rule, call, facts, action)
+    return told if told is False or by_tool is True else None
+
+
+def _by_tool(rule: Rule, action: Action | None, *, denies: bool) -> bool | None:
+    """Whether the action is one of the rule's tools, with one of its effects; None where that cannot be told."""
+    if rule.tools is None and rule.effects is None:
+        return True
+    by_effect = _by_effect(rule, action, denies=denies)
+    if rule.tools is None or by_effect is False:
+        return by_effect
+    if action is None or action.tool is None:
+        return None
+    if action.handshake:
+        # Whoever may call one tool of a server may open a session with it. To be denied a tool is to be denied nothing
+        # else, but for all of them.
+        return "*" in rule.tools or action.tool in rule.tools or not denies
+    return by_effect
+
+
+def _by_effect(rule: Rule, action: Action | None, *, denies: bool) -> bool | None:
+    if rule.effects is None:
+        return True
+    if action is None or action.effect is None:
+        return None
+    if action.handshake:
+        return not denies
+    # Who denies writes means what a delete does, too.
+    return action.effect in rule.effects or (denies and action.effect == "delete" and "write" in rule.effects)
+
+
+def holds(rule: Rule, call: Call, facts: Facts, action: Action | None = None) -> bool | None:
+    """What the rule's condition says of an action of the call; True where it has none, None where it cannot be told."""
     if rule.when is None:
         return True
-    return rule.when.holds(values_of(Judged(call, facts, rule.template), rule.when.reads))
+    return rule.when.holds(values_of(Judged(call, facts, rule.template, action), rule.when.reads))

@@ -7,16 +7,18 @@ secrets are the state's; neither is looked at here.
 from dataclasses import dataclass, replace
 
 from rules.call import Call, Facts
+from rules.classification import classified
 from rules.codes import Code
 from rules.conditions.variables import NOW
-from rules.content.content import Content, read_content
+from rules.content.content import Value, read_content
 from rules.content.refused import ContentRefused
 from rules.decide import decide
-from rules.decision import Decision, Denied, Reason
+from rules.decision import Decision, Denied
 from rules.guards import GUARDS
-from rules.matching import holds, judged_by_body
+from rules.matching import heard, judged_by_body, tool_matters
 from rules.policy.matcher import Rule
 from rules.policy.templates import normal_segments
+from rules.policy.values import Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,42 @@ def rule_of(decision: Decision) -> str | None:
     return decision.reasons[0].rule if isinstance(decision, Denied) else decision.rules[0]
 
 
-def judge(call: Call, facts: Facts, content_types: tuple[bytes, ...], body: bytes) -> Trial:
-    """Steps 3 and 4 on a call whose whole body is at hand. Pure, never raises."""
+def judge(
+    call: Call,
+    facts: Facts,
+    content_types: tuple[bytes, ...],
+    body: bytes,
+    *,
+    found: Value = None,
+    amount: Money | None = None,
+) -> Trial:
+    """Steps 3 and 4 on a call whose whole body is at hand. Pure, never raises.
+
+    `found` is what the service would answer to a lookup, `amount` what the call moves, where a test says so.
+    """
+    facts = understood(call, facts)
     reads = judged_by_body(call, facts)
     if reads:
-        found = _read(content_types, body)
-        if isinstance(found, Reason):
-            policy = None if facts.policy is None else facts.policy.digest
-            return Trial(call, facts, Denied((found,), policy), decided=False, body_read=True)
-        facts = replace(facts, content=found)
+        facts = read(call, facts, content_types, body)
+    actions = tuple(replace(action, stated=amount, _told={}) for action in facts.actions) if amount else facts.actions
+    facts = replace(facts, actions=actions, found=found)
     return Trial(call, facts, decide(call, facts), decided=True, body_read=reads)
+
+
+def understood(call: Call, facts: Facts) -> Facts:
+    """Classified by what is there; or with the reason why that cannot be understood. Never raises."""
+    try:
+        return classified(call, facts)
+    except ContentRefused as error:
+        return replace(facts, unreadable=error.detail) if tool_matters(call, facts) else facts
+
+
+def read(call: Call, facts: Facts, content_types: tuple[bytes, ...], body: bytes) -> Facts:
+    """The facts with what the body says. Never raises."""
+    try:
+        return understood(call, replace(facts, content=read_content(content_types, body)))
+    except ContentRefused as error:
+        return replace(facts, unreadable=error.detail)
 
 
 def guards_heard(trial: Trial) -> tuple[tuple[str, Decision | None], ...]:
@@ -87,9 +115,9 @@ def rules_heard(trial: Trial) -> tuple[RuleHeard, ...]:
     if account is None or segments is None:
         return ()
     return tuple(
-        RuleHeard(rule, allows, holds(rule, call, trial.facts))
-        for allows, matcher in ((False, account.deny), (True, account.allow))
-        for rule in matcher.matching(connection.name, call.method, segments, at_most=None)
+        RuleHeard(rule, allows, says)
+        for allows in (False, True)
+        for rule, says in heard(call, trial.facts, account, allows=allows)
     )
 
 
@@ -101,10 +129,3 @@ def asking_the_time(trial: Trial) -> str | None:
 
 def _asks_the_time(names: frozenset[str]) -> bool:
     return any(name == NOW or name.startswith(f"{NOW}.") for name in names)
-
-
-def _read(content_types: tuple[bytes, ...], body: bytes) -> Content | Reason:
-    try:
-        return read_content(content_types, body)
-    except ContentRefused as error:
-        return Reason(Code.CONTENT_REFUSED, error.detail)

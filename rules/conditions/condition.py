@@ -6,14 +6,16 @@ but over what is there, and evaluation is bounded (iterations by a budget, patte
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from cel_expr_python import cel
 
-from rules.conditions.variables import VARIABLES
+from rules.conditions.currency import unit_of, written_out
+from rules.conditions.unknown import Unknown
+from rules.conditions.variables import CURRENCY, VARIABLES
 from rules.policy.invalid import ValueInvalid
 from rules.policy.values import suggest
 
@@ -30,10 +32,15 @@ class Condition:
     text: str
     reads: frozenset[str] = field(compare=False)
     """Names of the variables that it may ask for."""
+    currencies: frozenset[str] = field(compare=False)
+    """Those that it compares amounts in."""
     _expression: Any = field(repr=False, compare=False)
 
     def holds(self, values: Mapping[str, object]) -> bool | None:
-        """Whether it is true for these values; None where that cannot be told. Never raises."""
+        """Whether it is true for these values; None where that cannot be told. Never raises.
+
+        Of the currencies in `currencies`, the call's own is the one whose `unit_of` is among the values.
+        """
         try:
             found = self._expression.eval(data=values)
         except RuntimeError:  # beyond the budget
@@ -42,56 +49,86 @@ class Condition:
         return value if isinstance(value, bool) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled expression of the catalogue: where in a call something stands."""
+
+    text: str
+    _expression: Any = field(repr=False, compare=False)
+
+    def value(self, **values: object) -> object:
+        """What it says for these values (`args`, `found`). Raises `Unknown` where that cannot be told."""
+        try:
+            found = self._expression.eval(data=values)
+        except RuntimeError:  # beyond the budget
+            raise Unknown from None
+        if found.type() == cel.Type.ERROR:
+            raise Unknown
+        return found.plain_value()
+
+
 @lru_cache(maxsize=4096)
 def compile_condition(text: str) -> Condition:
     """The condition that a text says. Raises `ValueInvalid`, with the fix."""
     if len(text) > MAX_LENGTH:
         raise ValueInvalid(f"longer than {MAX_LENGTH} characters", "split it into several rules")
+    written, currencies = written_out(text)
     try:
-        expression = _WHOLE.compile(text)
+        expression = _environment(currencies).compile(written)
     except RuntimeError as error:
         raise _explained(str(error), text) from None
     if expression.return_type() != cel.Type.BOOL:
         raise ValueInvalid("not a condition: it does not say true or false", "compare it, as in body.amount <= 100")
-    return Condition(text, frozenset(name for name in _NAMES if _needs(text, name)), expression)
+    reads = {name for name in _NAMES if _needs(written, name, currencies)}
+    return Condition(text, frozenset(reads | ({CURRENCY} if currencies else set())), currencies, expression)
 
 
-def _environment(without: str | None = None) -> Any:
-    return cel.NewEnv(
-        variables={
-            variable.name: _TYPES[variable.type] for variable in VARIABLES if not _hidden(variable.name, without)
-        }
-    )
+@lru_cache(maxsize=4096)
+def compile_expression(text: str) -> Expression:
+    """The expression over `args` and `found` that a text says. Raises `ValueInvalid`, with the fix."""
+    if len(text) > MAX_LENGTH:
+        raise ValueInvalid(f"longer than {MAX_LENGTH} characters", "shorten it")
+    try:
+        return Expression(text, _OF_CATALOGUE.compile(text))
+    except RuntimeError as error:
+        raise _explained(str(error), text, ("args", "found")) from None
+
+
+@lru_cache(maxsize=256)
+def _environment(currencies: frozenset[str], without: str | None = None) -> Any:
+    variables = {v.name: _TYPES[v.type] for v in VARIABLES if not _hidden(v.name, without)}
+    return cel.NewEnv(variables=variables | {unit_of(currency): cel.Type.INT for currency in currencies})
 
 
 def _hidden(name: str, without: str | None) -> bool:
     return without is not None and (name == without or name.startswith(f"{without}."))
 
 
-def _needs(text: str, name: str) -> bool:
+def _needs(text: str, name: str, currencies: frozenset[str]) -> bool:
     """Whether it does not compile without the name: CEL's own reading of what is a reference and what is not."""
     if name not in text:
         return False
     try:
-        _WITHOUT[name].compile(text)
+        _environment(currencies, name).compile(text)
     except RuntimeError:
         return True
     return False
 
 
-def _explained(message: str, text: str) -> ValueInvalid:
+def _explained(message: str, text: str, known: Iterable[str] | None = None) -> ValueInvalid:
     """CEL's error, in the policy's words."""
     found = _MESSAGE.search(message)
     if found is None:
         return ValueInvalid("not a condition in CEL", "see docs/reference/policy.md")
     undeclared = _UNDECLARED.match(found[3])
+    declared = tuple(_NAMES if known is None else known)
     names = (
         [undeclared[1].partition(".")[0]]
         if undeclared is not None
-        else [n for n in _OF_NOW.findall(text) if n not in _NAMES]
+        else [n for n in _OF_NOW.findall(text) if n not in declared]
     )
     if names:
-        return ValueInvalid(f"there is no variable or function {names[0]}", suggest(names[0], _NAMES))
+        return ValueInvalid(f"there is no variable or function {names[0]}", suggest(names[0], declared))
     what = found[3].removesuffix(" (in container '')")
     return ValueInvalid(f"{what}, at line {found[1]}, character {found[2]}", "see docs/reference/policy.md")
 
@@ -102,9 +139,9 @@ _TYPES: Final[Mapping[str, Any]] = {
     "int": cel.Type.INT,
     "dyn": cel.Type.DYN,
     "timestamp": cel.Type.TIMESTAMP,
+    "list(string)": cel.Type.List(cel.Type.STRING),
     "map(string, string)": cel.Type.Map(cel.Type.STRING, cel.Type.STRING),
     "map(string, dyn)": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
 }
 _NAMES: Final = tuple(variable.name for variable in VARIABLES)
-_WHOLE: Final = _environment()
-_WITHOUT: Final = {name: _environment(name) for name in _NAMES}
+_OF_CATALOGUE: Final = cel.NewEnv(variables={"args": cel.Type.DYN, "found": cel.Type.DYN})

@@ -22,6 +22,7 @@ class Content:
     `filename`, `type` and `size`; an empty map where there is no body."""
 
 
+_OVERRIDES: Final = frozenset({"_method", "_httpmethod"})
 NOTHING: Final = Content({})
 
 
@@ -35,11 +36,18 @@ def read_content(content_types: tuple[bytes, ...], body: bytes) -> Content:
     if media.is_json:
         return Content(_as_doubles(read_json(body)))
     if media.is_form:
-        return Content(cast("Value", read_form(body)))
+        return _form(cast("Value", read_form(body)))
     if media.is_multipart_form:
         parts = read_multipart(body, media.parameter("boundary"))
-        return Content(_parts(nested((part.name, part) for part in parts)))
+        return _form(_parts(nested((part.name, part) for part in parts)))
     raise ContentRefused("a rule reads the body, and it is neither JSON nor a form")
+
+
+def _form(fields: Value) -> Content:
+    # Rails, Laravel, Symfony and Express read the first, Salesforce the second.
+    if isinstance(fields, dict) and not _OVERRIDES.isdisjoint(map(str.lower, fields)):
+        raise ContentRefused("the form has a field by which some frameworks replace the method")
+    return Content(fields)
 
 
 def _parts(value: "Nested[Part] | list[Part | Nested[Part]] | Part") -> Value:

@@ -5,7 +5,17 @@ The order never changes whether a call is allowed: one denial denies, and no den
 
 from typing import Final
 
-from rules.guards import account_known, allow_rules, deny_rules, destination_known, policy_active, target_normal
+from rules.guards import (
+    account_bound,
+    account_known,
+    allow_rules,
+    batch_opened,
+    content_readable,
+    deny_rules,
+    destination_known,
+    policy_active,
+    target_normal,
+)
 from rules.guards.verdict import Guard
 
 GUARDS: Final[tuple[Guard, ...]] = (
@@ -13,6 +23,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
     account_known.GUARD,
     destination_known.GUARD,
     target_normal.GUARD,
+    batch_opened.GUARD,
+    content_readable.GUARD,
+    account_bound.GUARD,
     deny_rules.GUARD,
     allow_rules.GUARD,
 )

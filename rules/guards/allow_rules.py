@@ -1,12 +1,22 @@
 """An allow rule of the account matches: the only guard that permits, on the claims that the limits ask for."""
 
+from typing import Final
+
 from rules.bodies import INSPECTED
 from rules.call import Call, Facts
+from rules.classification import route_of
 from rules.codes import Code
 from rules.decision import Reason
+from rules.guards.untold import untold_reason
 from rules.guards.verdict import Denies, Guard, Permits, Verdict
 from rules.limits.claims import claims_of, counts_price
 from rules.matching import allowing, reads_body, untold
+from rules.policy.compile import Account, Connection, TenantPolicy
+from rules.policy.matcher import Rule
+
+OBSERVED: Final = "stage:observe"
+"""In place of a rule, where none allowed the call. No rule has such a name."""
+_UNCOUNTED: Final = Denies((Reason(Code.GUARD_FAILED, "A check could not be completed."),))
 
 
 def _check(call: Call, facts: Facts) -> Verdict:
@@ -17,20 +27,34 @@ def _check(call: Call, facts: Facts) -> Verdict:
     matching = allowing(call, facts, account)
     if not matching:
         # Without an objection the call would be denied too; this one says what stood in the way.
-        failed = untold(call, facts, account)
-        reasons = tuple(
-            Reason(Code.CONDITION_FAILED, f"The condition of rule {r.id} cannot be told.", r.id) for r in failed
-        )
+        reasons = tuple(untold_reason(rule, call, facts, denies=False) for rule in untold(call, facts, account))
         return Denies(reasons) if reasons else None
     if not counts_price(account, connection):
         # Loading refuses such a policy. Were one to get here, a cap that counts nothing must not be taken for none.
-        return Denies((Reason(Code.GUARD_FAILED, "A check could not be completed."),))
+        return _UNCOUNTED
+    return _permits(call, facts, policy, account, connection, matching)
+
+
+def observed_permits(call: Call, facts: Facts) -> Permits:
+    """The terms of a call that stage `observe` lets out: as if a rule about all paths allowed it."""
+    policy, connection = facts.policy, facts.connection
+    account = None if policy is None else policy.accounts.get(call.principal.account)
+    if policy is None or account is None or connection is None or not counts_price(account, connection):
+        raise ValueError("a call without a connection or a price that counts is never observed")
+    return _permits(call, facts, policy, account, connection, allowing(call, facts, account))
+
+
+def _permits(
+    call: Call, facts: Facts, policy: TenantPolicy, account: Account, connection: Connection, matching: tuple[Rule, ...]
+) -> Permits:
+    route = matching[0].template.text if matching else "/**"
     return Permits(
-        rules=tuple(rule.id for rule in matching),
-        route=matching[0].template.text,
+        rules=tuple(rule.id for rule in matching) or (OBSERVED,),
+        # A rule that names tools says nothing of paths; the catalogue does.
+        route=route_of(call, facts) or route if route == "/**" else route,
         claims=claims_of(account, connection, policy.timezone, facts.now),
-        body=INSPECTED if reads_body(call, facts) else matching[0].body,
+        body=INSPECTED if reads_body(call, facts) or not matching else matching[0].body,
     )
 
 
-GUARD = Guard("allow_rules", _check)
+GUARD = Guard("allow_rules", _check, by_rules=True)

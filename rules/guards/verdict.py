@@ -40,3 +40,5 @@ class Guard:
 
     name: str
     check: Callable[[Call, Facts], Verdict]
+    by_rules: bool = False
+    """Whether it speaks for the account's rules, which stage `observe` only tries."""

@@ -6,8 +6,8 @@ week, and a body is the bytes that it is sent as.
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_plus
@@ -18,6 +18,7 @@ from rules.codes import Code
 from rules.conditions.variables import WEEKDAYS
 from rules.policy import values
 from rules.policy.invalid import ValueInvalid
+from rules.policy.values import Money
 
 if TYPE_CHECKING:
     from rules.policy.models import CaseDocument
@@ -30,12 +31,15 @@ CODES: Final = (
     Code.NOT_ALLOWED,
     Code.CONDITION_FAILED,
     Code.CONTENT_REFUSED,
+    Code.AMOUNT_UNKNOWN,
+    Code.ACCOUNT_MISMATCH,
+    Code.BATCH_REFUSED,
     Code.AMBIGUOUS_TARGET,
     Code.METHOD_REFUSED,
     Code.MALFORMED_REQUEST,
 )
 """What a case may expect: the refusals that depend on nothing but the policy and the request."""
-BY_RULE: Final = frozenset({Code.RULE_DENIED, Code.CONDITION_FAILED})
+BY_RULE: Final = frozenset({Code.RULE_DENIED, Code.CONDITION_FAILED, Code.AMOUNT_UNKNOWN})
 """Those of them that a rule decides."""
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
@@ -44,6 +48,7 @@ DEFAULT_WORKFLOW: Final = "default"
 _MONDAY: Final = datetime(2026, 1, 5)  # noqa: DTZ001 - a wall clock's; its zone is the policy's
 """Of the week in which a case's weekdays lie."""
 _CALL: Final = re.compile(rf"([A-Za-z]{{1,32}}) +({values.NAME}) +(/[^\s]*)", re.ASCII)
+_TOOL: Final = re.compile(r"[a-z][a-z0-9-]*(?:[./][A-Za-z0-9_-]+)+", re.ASCII)
 _AT: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[a-z]{3}) ([0-9]{2}:[0-9]{2})", re.ASCII)
 
 
@@ -55,14 +60,24 @@ class Asked:
     workflow: str
     method: str
     connection: str
+    """Empty: the only one of the tool's service."""
     target: str
     """Path and query, as an agent would send them."""
     content_type: str | None
     body: bytes
     at: datetime | None
     """Aware UTC; None: at no time, so that no rule may ask for it."""
+    tool: str | None = None
+    """The tool in whose place `method`, `target` and the body will be written; None: they are here."""
+    args: Mapping[str, object] = field(default_factory=dict)
+    amount: Money | None = None
+    """How much the tool moves, where that is stated."""
+    found: object = None
+    """What the service is to answer to a lookup; None: it is not asked."""
 
     def __str__(self) -> str:
+        if self.tool is not None:
+            return f"{self.tool} as {self.account}"
         return f"{self.method} {self.connection} {self.target} as {self.account}"
 
 
@@ -90,27 +105,45 @@ class Case:
 
 def case_of(document: "CaseDocument", zone: ZoneInfo) -> Case:
     """What a case in a valid policy means."""
-    method, connection, target = parse_call(document.call)
+    method, connection, target = ("", "", "") if is_tool(document.call) else parse_call(document.call)
+    args, amount = stated_amount(json.loads(document.args)) if document.args is not None else ({}, None)
     text = document.body if document.body is not None else document.form
     kind = JSON if document.body is not None else FORM
     asked = Asked(
         account=document.account,
         workflow=DEFAULT_WORKFLOW if document.workflow is None else document.workflow,
         method=method,
-        connection=connection,
+        connection=document.connection or connection,
         target=target,
         content_type=None if text is None else kind,
         body=b"" if text is None else text.encode("utf-8"),
         at=None if document.at is None else moment(document.at, zone),
+        tool=document.call if is_tool(document.call) else None,
+        args=args,
+        amount=amount,
+        found=None if document.found is None else json.loads(document.found),
     )
     return Case(asked, Expected(parse_expected(document.expect), document.rule))
+
+
+def is_tool(call: str) -> bool:
+    """Whether a case's call is a tool's whole name."""
+    return _TOOL.fullmatch(call) is not None
+
+
+def stated_amount(args: Mapping[str, object]) -> tuple[Mapping[str, object], Money | None]:
+    """The arguments without an amount of money (`amount: 100 USD`), and that amount."""
+    amount = args.get("amount")
+    if not isinstance(amount, str) or not re.fullmatch(values.MONEY, amount, re.ASCII):
+        return args, None
+    return {name: value for name, value in args.items() if name != "amount"}, values.parse_money(amount)
 
 
 def parse_call(value: str) -> tuple[str, str, str]:
     """Method, connection and target of `POST stripe /v1/refunds?x=y`."""
     match = _CALL.fullmatch(value)
     if match is None:
-        fix = "write a method, a connection and a path, as in POST stripe /v1/refunds?x=y"
+        fix = "write a tool, or a method, a connection and a path, as in POST stripe /v1/refunds?x=y"
         raise ValueInvalid("not a call", fix)
     if match[1] != match[1].upper():
         raise ValueInvalid("methods are upper-case", f"write {match[1].upper()} {match[2]} {match[3]}"[:120])
@@ -119,6 +152,8 @@ def parse_call(value: str) -> tuple[str, str, str]:
 
 def check_call(value: str) -> str:
     """The call itself, with one space between its parts."""
+    if is_tool(value):
+        return value
     return " ".join(parse_call(value))
 
 

@@ -1,38 +1,33 @@
 """What must hold between the parts of one tenant's policy, beyond the schema of each part."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from rules.bodies import HELD
+from rules.catalogue.catalogue import NOTHING_ADDED, Catalogue
 from rules.conditions.condition import compile_condition
 from rules.policy import values
 from rules.policy.addresses import parse_dial
+from rules.policy.finding import Finding
 from rules.policy.hosts import literal_address
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.models import AccountDocument, ConnectionDocument, RuleDocument, TenantDocument
 from rules.policy.ports import not_http
 from rules.policy.reading import Location
 from rules.policy.templates import parse_template
+from rules.policy.tool_checks import check_services, check_tools
 
 MAX_TTL_SECONDS: Final = 24 * 3600
 """No agent's credential lives longer, whatever a policy says."""
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong, or probably not meant, at a place of the document."""
-
-    location: Location
-    message: str
-    fix: str
-    fatal: bool = True
-    at_key: bool = False
-
-
-def check(document: TenantDocument, declared: Iterable[str] | None = ()) -> Iterator[Finding]:
-    """Every finding in a tenant's policy.
+def check(
+    document: TenantDocument,
+    catalogue: Catalogue = NOTHING_ADDED,
+    declared: Iterable[str] | None = (),
+) -> Iterator[Finding]:
+    """Every finding in a tenant's policy, beside this catalogue.
 
     `declared` names connections that are written but could not be read, so that one mistake is not reported as many;
     None when it is not known which are, and references to them are not judged.
@@ -40,12 +35,15 @@ def check(document: TenantDocument, declared: Iterable[str] | None = ()) -> Iter
     names = None if declared is None else tuple(sorted({*document.connections, *declared}))
     yield from _credentials(document)
     yield from _connections(document)
+    yield from check_services(document, catalogue)
     used: set[str] = set()
     for name, account in document.accounts.items():
         yield from _limits(name, account, names)
+        yield from _stage(name, account)
         yield from _rules(name, account, names)
+        yield from check_tools(name, account, document, catalogue)
         yield from _currencies(name, account, document)
-        used.update(rule.allow.connection for rule in account.rules if rule.allow is not None)
+        used.update(rule.allow.connection or ANY for rule in account.rules if rule.allow is not None)
     if ANY not in used:
         for name in document.connections:
             if name not in used:
@@ -151,7 +149,7 @@ def _currencies(name: str, account: AccountDocument, document: TenantDocument) -
     limited = tuple(sorted({spend.max.currency for spend in account.limits.spend}))
     if not limited:
         return
-    allowed = {rule.allow.connection for rule in account.rules if rule.allow is not None}
+    allowed = {rule.allow.connection or ANY for rule in account.rules if rule.allow is not None}
     for connection_name, connection in document.connections.items():
         price = connection.price
         if price is None or price.micros == 0 or price.currency in limited:
@@ -162,6 +160,15 @@ def _currencies(name: str, account: AccountDocument, document: TenantDocument) -
                 f"calls on {connection_name} cost {price.currency}, which no spend limit of {name} counts",
                 f"add {{meter: price, max: 5 {price.currency}, per: day}}, or price {connection_name} in {limited[0]}",
             )
+
+
+def _stage(name: str, account: AccountDocument) -> Iterator[Finding]:
+    at: Location = ("accounts", name)
+    if account.stage == "observe" and account.until is None:
+        message = "stage: observe has no end"
+        yield Finding((*at, "stage"), message, "add until: and the last day on which rules are only tried")
+    if account.stage != "observe" and account.until is not None:
+        yield Finding((*at, "until"), "until: only stage observe ends", "remove it, or write stage: observe")
 
 
 def _rules(name: str, account: AccountDocument, connections: tuple[str, ...] | None) -> Iterator[Finding]:
@@ -175,7 +182,14 @@ def _rules(name: str, account: AccountDocument, connections: tuple[str, ...] | N
             yield Finding(here, f"{rule.id} must either allow or deny", "write one of allow: and deny:")
             continue
         verb, target = ("allow", rule.allow) if rule.allow is not None else ("deny", rule.deny)
-        if target is not None and connections is not None and target.connection not in (ANY, *connections):
+        if target is None:
+            continue
+        if target.connection is None and target.tools is None and (verb == "allow" or target.effects is None):
+            message = f"{rule.id} says neither which connection nor which tools"
+            yield Finding((*here, verb), message, "add connection: NAME and path:, or tools:")
+        elif rule.allow is not None and rule.allow.path is None and target.tools is None and target.effects is None:
+            yield Finding((*here, verb), "path: is missing", "add path: /api/**, or say which tools: or effects:")
+        if target.connection is not None and connections is not None and target.connection not in (ANY, *connections):
             yield Finding(
                 (*here, verb, "connection"),
                 f"connection: {target.connection} is not declared",
@@ -191,11 +205,20 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
         yield Finding(at, f"{name} has no allow rule: every call is denied", "allow what it needs", False, True)
         return
     deny = compiled_rules(account.rules, allow=False)
-    always = Matcher(tuple(rule for rule in deny if rule.when is None))
+    always = Matcher(tuple(rule for rule in deny if rule.by_place))
     seen: dict[tuple[object, ...], str] = {}
     for allows, rule in (*((False, rule) for rule in deny), *((True, rule) for rule in allow)):
         # Templates that differ only in their parameters' names are one.
-        same = (allows, rule.connection, rule.methods, rule.template.segments, rule.template.rest, rule.when)
+        same = (
+            allows,
+            rule.connection,
+            rule.methods,
+            rule.template.segments,
+            rule.template.rest,
+            rule.when,
+            rule.tools,
+            rule.effects,
+        )
         first = seen.setdefault(same, rule.id)
         if first != rule.id:
             here = (*at, "rules", rule.position)
@@ -209,7 +232,8 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
                 f"narrow {over.id}, or remove {rule.id}",
                 fatal=False,
             )
-    inspecting = Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_body))
+    reading = tuple(rule for rule in (*allow, *deny) if rule.reads_body)
+    inspecting = Matcher(tuple(rule for rule in reading if rule.tools is None and rule.effects is None))
     for rule in allow:
         reads = None if rule.body.stream_bytes is None else inspecting.covering(rule)
         if reads is not None:
@@ -230,12 +254,14 @@ def compiled_rules(rules: Iterable[RuleDocument], *, allow: bool) -> tuple[Rule,
             found.append(
                 Rule(
                     rule.id,
-                    target.connection,
+                    target.connection or ANY,
                     None if target.methods is None else frozenset(target.methods),
-                    parse_template(target.path),
+                    parse_template(target.path or "/**"),
                     position,
                     (rule.allow.body if rule.allow is not None else None) or HELD,
                     None if rule.when is None else compile_condition(rule.when),
+                    None if target.tools is None else tuple(target.tools),
+                    None if target.effects is None else frozenset(target.effects),
                 )
             )
     return tuple(found)

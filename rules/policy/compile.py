@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
 from itertools import chain
 from types import MappingProxyType
@@ -18,14 +19,19 @@ from pydantic import ValidationError
 
 from credentials.binding import Binding
 from credentials.presentation import Bearer
+from rules.catalogue.catalogue import Catalogue, catalogue_of
+from rules.catalogue.document import ServiceDocument
+from rules.catalogue.known import KnownService
 from rules.claims import Claim
+from rules.conditions.variables import OF_TOOL
 from rules.limits.claims import standing_claims
 from rules.limits.gcra import interval_us
 from rules.policy import values
 from rules.policy.addresses import parse_dial
 from rules.policy.case_checks import check_cases
 from rules.policy.checks import check, compiled_rules, destination
-from rules.policy.matcher import ANY, Matcher
+from rules.policy.invalid import ValueInvalid
+from rules.policy.matcher import ANY, Matcher, Rule, names_tools_of
 from rules.policy.models import AccountDocument, ConnectionDocument, LimitsDocument, TenantDocument
 from rules.policy.source import PolicyError, PolicyInvalid, PolicySource
 from rules.services import Service, named, of_host
@@ -47,6 +53,12 @@ class Connection:
     port: int
     service: Service | None
     """Whose clients' errors denials look like; None: problem details."""
+    known: KnownService | None
+    """What the catalogue knows of the service; None: each call is a write of an unknown tool."""
+    account: str | None
+    """The account at the vendor that every call has to be about; None: whichever the secret reaches."""
+    mode: str | None
+    """What kind of secret it takes, as the service has kinds."""
     binding: Binding | None
     """Which secret is attached, and how; None: none is."""
     dial: tuple[str, int] | None
@@ -120,7 +132,11 @@ class Account:
     reading: Matcher
     """All rules, of both kinds, that read the body."""
     conditional: bool
-    """Whether any of its rules has a condition."""
+    """Whether any of its rules asks for more than connection, method and path."""
+    by_tool: frozenset[str]
+    """Connections on which it matters to a rule which tool a call is."""
+    observed_until: datetime | None
+    """Aware UTC; until then its rules are only tried, and what they deny is recorded; None: they are in force."""
     limits: Limits
 
 
@@ -167,17 +183,19 @@ class PolicySet:
             raise _bundle_invalid("not a bundle", "apply the policy again") from error
         match data:
             case {"bundle": version, "tenants": list(texts), "authorities": dict(authorities), **rest}:
-                if version != _BUNDLE_VERSION or rest or not canonical:
+                services = rest.pop("services", [])
+                if version != _BUNDLE_VERSION or rest or not canonical or not isinstance(services, list):
                     raise _bundle_invalid("not a canonical bundle of this version", "apply the policy again")
             case _:
                 raise _bundle_invalid("not a bundle", "apply the policy again")
+        catalogue = _catalogue(services)
         documents: list[TenantDocument] = []
         for text in texts:
             try:
                 document = TenantDocument.model_validate(text)
             except ValidationError as error:
                 raise _bundle_invalid("a tenant's policy is not valid in this version", "apply it again") from error
-            findings = chain(check(document), check_cases(document))
+            findings = chain(check(document, catalogue), check_cases(document, catalogue))
             fatal = next((finding for finding in findings if finding.fatal), None)
             if fatal is not None:
                 raise _bundle_invalid(f"{document.tenant}: {fatal.message}", fatal.fix)
@@ -185,17 +203,19 @@ class PolicySet:
         if [d.tenant for d in documents] != sorted({d.tenant for d in documents}):
             raise _bundle_invalid("tenants are not in order, or stand twice", "apply the policy again")
         _check_authorities(documents, authorities)
-        return _compile(tuple(documents), authorities, bundle)
+        return _compile(tuple(documents), authorities, bundle, catalogue)
 
 
 def compile_policy(source: PolicySource) -> PolicySet:
     """The policy that a source says. Never fails for a source that `load_policy` returned."""
-    data = {
+    data: dict[str, object] = {
         "bundle": _BUNDLE_VERSION,
         "tenants": [document.model_dump(mode="json", exclude_none=True) for document in source.documents],
         "authorities": {tenant: dict(of_tenant) for tenant, of_tenant in source.authorities.items()},
     }
-    return _compile(source.documents, source.authorities, canonical_json(data))
+    if source.services:
+        data["services"] = [s.model_dump(mode="json", exclude_none=True, exclude_unset=True) for s in source.services]
+    return _compile(source.documents, source.authorities, canonical_json(data), catalogue_of(source.services))
 
 
 def canonical_json(data: object) -> bytes:
@@ -203,20 +223,33 @@ def canonical_json(data: object) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
 
 
+def _catalogue(texts: list[object]) -> Catalogue:
+    try:
+        return catalogue_of(ServiceDocument.model_validate(text) for text in texts)
+    except (ValidationError, ValueInvalid) as error:
+        raise _bundle_invalid("a service's file is not valid in this version", "apply the policy again") from error
+
+
 def _compile(
-    documents: tuple[TenantDocument, ...], authorities: Mapping[str, Mapping[str, str]], bundle: bytes
+    documents: tuple[TenantDocument, ...],
+    authorities: Mapping[str, Mapping[str, str]],
+    bundle: bytes,
+    catalogue: Catalogue,
 ) -> PolicySet:
     digest = f"sha256:{hashlib.sha256(bundle).hexdigest()}"
     tenants = {
-        document.tenant: _tenant(document, authorities.get(document.tenant, {}), digest) for document in documents
+        document.tenant: _tenant(document, authorities.get(document.tenant, {}), digest, catalogue)
+        for document in documents
     }
     return PolicySet(digest, MappingProxyType(tenants), bundle)
 
 
-def _tenant(document: TenantDocument, authorities: Mapping[str, str], digest: str) -> TenantPolicy:
+def _tenant(
+    document: TenantDocument, authorities: Mapping[str, str], digest: str, catalogue: Catalogue
+) -> TenantPolicy:
     denied_keys = frozenset(key.removeprefix("sha256:") for key in document.denied_keys or ())
     connections = {
-        name: _connection(document.tenant, name, connection, authorities.get(name), denied_keys)
+        name: _connection(document.tenant, name, connection, authorities.get(name), denied_keys, catalogue)
         for name, connection in document.connections.items()
     }
     return TenantPolicy(
@@ -225,7 +258,7 @@ def _tenant(document: TenantDocument, authorities: Mapping[str, str], digest: st
         timezone=values.zone(document.timezone),
         roles=MappingProxyType({role: tuple(people) for role, people in document.roles.items()}),
         accounts=MappingProxyType(
-            {name: _account(document, name, account) for name, account in document.accounts.items()}
+            {name: _account(document, name, account, connections) for name, account in document.accounts.items()}
         ),
         connections=MappingProxyType(connections),
         denied_keys=denied_keys,
@@ -234,12 +267,20 @@ def _tenant(document: TenantDocument, authorities: Mapping[str, str], digest: st
 
 
 def _connection(
-    tenant: str, name: str, document: ConnectionDocument, ca_pem: str | None, denied_keys: frozenset[str]
+    tenant: str,
+    name: str,
+    document: ConnectionDocument,
+    ca_pem: str | None,
+    denied_keys: frozenset[str],
+    catalogue: Catalogue,
 ) -> Connection:
     scheme, host, port = destination(document)
+    known = catalogue.of(name, host, document.service)
+    present = document.present or (None if known is None else known.present) or Bearer()
     binding = None
     if document.secret is not None:
-        binding = Binding(tenant, name, scheme, host, port, document.secret, document.present or Bearer())
+        begins = () if known is None or document.mode is None else known.modes[document.mode]
+        binding = Binding(tenant, name, scheme, host, port, document.secret, present, begins)
     dial = None
     if document.dial is not None:
         address, dial_port = parse_dial(document.dial)
@@ -250,7 +291,10 @@ def _connection(
         scheme=scheme,
         host=host,
         port=port,
-        service=of_host(host) if document.service is None else named(document.service),
+        service=of_host(host) if document.service is None else named(document.service.partition(".")[0]),
+        known=known,
+        account=document.account,
+        mode=document.mode,
         binding=binding,
         dial=dial,
         networks=tuple(document.networks or ()),
@@ -263,7 +307,24 @@ def _connection(
     )
 
 
-def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Account:
+def _by_tool(rule: Rule, connection: Connection) -> bool:
+    if rule.connection not in (ANY, connection.name):
+        return False
+    if rule.tools is not None:
+        return connection.known is not None and any(names_tools_of(name, connection.known.name) for name in rule.tools)
+    return rule.effects is not None or (rule.when is not None and not OF_TOOL.isdisjoint(rule.when.reads))
+
+
+def _end(day: str | None, zone: ZoneInfo) -> datetime | None:
+    """The end of a day that a policy writes, by its clocks."""
+    if day is None:
+        return None
+    return (datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=zone) + timedelta(days=1)).astimezone(UTC)
+
+
+def _account(
+    tenant: TenantDocument, name: str, document: AccountDocument, connections: Mapping[str, Connection]
+) -> Account:
     allow = compiled_rules(document.rules, allow=True)
     deny = compiled_rules(document.rules, allow=False)
     return Account(
@@ -276,7 +337,9 @@ def _account(tenant: TenantDocument, name: str, document: AccountDocument) -> Ac
         allow=Matcher(allow),
         deny=Matcher(deny),
         reading=Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_body)),
-        conditional=any(rule.when is not None for rule in (*allow, *deny)),
+        conditional=not all(rule.by_place for rule in (*allow, *deny)),
+        by_tool=frozenset(name for name, c in connections.items() if any(_by_tool(r, c) for r in (*allow, *deny))),
+        observed_until=_end(document.until, values.zone(tenant.timezone)),
         limits=_limits(tenant.tenant, name, document.limits),
     )
 

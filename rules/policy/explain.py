@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from rules.catalogue.document import ServiceDocument
 from rules.policy import values
 from rules.policy.invalid import ValueInvalid
 from rules.policy.models import TenantDocument
@@ -18,8 +19,6 @@ _LATER: Final[Mapping[str, str]] = {
     "by": "approvals are not part of this version; remove it",
     "within": "approvals are not part of this version; remove it",
     "over": "approvals are not part of this version; remove it",
-    "account": "the catalogue is not part of this version; remove it",
-    "mode": "the catalogue is not part of this version; remove it",
 }
 """Keys that the design has and this version does not: better said than guessed at."""
 
@@ -68,7 +67,7 @@ def explain(error: ErrorDetails, reading: Reading) -> PolicyError:
         return reading.error(place, f"{_named(location[:-1])}lacks {key}", f"add {example}")
     if kind == "extra_forbidden":
         key = str(location[-1])
-        known = known_keys(location[:-1])
+        known = known_keys(location[:-1], ServiceDocument if "catalogue" in reading.data else TenantDocument)
         fix = _LATER[key] if key in _LATER else values.suggest(key, known)
         shown = f"unknown key {key[:60]}" if key.isprintable() else "unknown key"
         return reading.error(reading.key(location), shown, fix)
@@ -124,9 +123,9 @@ def _named(location: Location) -> str:
     return _last_key(location) or "the policy "
 
 
-def known_keys(location: Location) -> tuple[str, ...]:
+def known_keys(location: Location, document: type[BaseModel] = TenantDocument) -> tuple[str, ...]:
     """The keys that the schema knows at a place of the document; empty where any name may stand."""
-    kind: Any = TenantDocument
+    kind: Any = document
     for step in location:
         kind = _bare(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):

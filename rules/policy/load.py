@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
+from rules.catalogue.catalogue import Catalogue, catalogue_of
+from rules.catalogue.document import ServiceDocument
 from rules.policy.case_checks import check_cases
 from rules.policy.checks import check
 from rules.policy.explain import explain
@@ -40,6 +42,7 @@ def load_policy(path: Path) -> PolicySource:
     loading = _Loading(path if path.is_dir() else path.parent)
     for file in loading.listed(path):
         loading.take(file)
+    loading.judge()
     return loading.result()
 
 
@@ -48,6 +51,7 @@ def parse_policy(texts: dict[str, bytes]) -> PolicySource:
     loading = _Loading(None)
     for name, raw in sorted(texts.items()):
         loading.parse(name, raw)
+    loading.judge()
     return loading.result()
 
 
@@ -62,6 +66,9 @@ class _Loading:
     authorities: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     cases: dict[str, tuple[Written, ...]] = field(default_factory=dict)
+    services: dict[str, ServiceDocument] = field(default_factory=dict)
+    waiting: list[Reading] = field(default_factory=list)
+    """Tenants' files, which are judged once the whole catalogue is known."""
     total: int = 0
 
     def listed(self, path: Path) -> list[Path]:
@@ -87,12 +94,46 @@ class _Loading:
             self.parse(file.name, raw)
 
     def parse(self, name: str, raw: bytes) -> None:
-        """Validates one policy file's bytes."""
+        """Reads one file's bytes: a tenant's policy, or a service for the catalogue."""
         self.files[name] = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         reading, errors = read(raw, name)
         self.errors.extend(errors)
         if reading is None:
             return
+        if "catalogue" in reading.data:
+            self._service(reading)
+        else:
+            self.waiting.append(reading)
+
+    def judge(self) -> None:
+        """Validates the tenants' files, now that the catalogue is whole."""
+        try:
+            catalogue = catalogue_of(self.services.values())
+        except ValueInvalid:  # told where it was read
+            catalogue = catalogue_of(())
+        for reading in self.waiting:
+            self._judge(reading, catalogue)
+
+    def _service(self, reading: Reading) -> None:
+        try:
+            document = ServiceDocument.model_validate(reading.data)
+        except ValidationError as error:
+            self.errors.extend(explain(detail, reading) for detail in error.errors(include_url=False))
+            return
+        place = reading.value(("service",))
+        if document.service in self.services:
+            message = f"service: {document.service} has a file already"
+            self.errors.append(reading.error(place, message, "one service has one file: merge them"))
+            return
+        try:
+            catalogue_of((document,))
+        except ValueInvalid as error:
+            self.errors.append(reading.error(place, error.message, error.fix))
+            return
+        self.services[document.service] = document
+
+    def _judge(self, reading: Reading, catalogue: Catalogue) -> None:
+        name = reading.file
         before = len(self.errors)
         document, kept = self._validate(reading)
         whole = len(self.errors) == before
@@ -100,8 +141,8 @@ class _Loading:
         if document is None:
             return
         # What was left out must not be missed a second time, by the tests that name it.
-        tests = check_cases(document) if whole else ()
-        for finding in chain(check(document, _declared(reading.data)), tests):
+        tests = check_cases(document, catalogue) if whole else ()
+        for finding in chain(check(document, catalogue, _declared(reading.data)), tests):
             location = _as_written(finding.location, kept)
             place = (reading.key if finding.at_key else reading.value)(location)
             kind = PolicyError if finding.fatal else PolicyWarning
@@ -129,6 +170,7 @@ class _Loading:
             authorities=self.authorities,
             files=tuple(PolicyFile(name, digest) for name, digest in sorted(self.files.items())),
             warnings=tuple(sorted(self.warnings)),
+            services=tuple(self.services[name] for name in sorted(self.services)),
             cases=self.cases,
         )
 

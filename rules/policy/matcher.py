@@ -1,9 +1,11 @@
-"""Which rules match a call: a trie per connection and method, flat in the number of rules.
+"""Which rules match a call: a trie per connection and method, a table of tools, flat in the number of rules.
 
 A lookup walks at most four tries (this connection or any, this method or all), and in each only the nodes that agree
-with the path. What it costs depends on the path's length and on how many rules match, not on how many there are.
+with the path. Rules that name tools are found by the tool's name and by each beginning of it that a `*` may stand
+behind. What it costs depends on the path's length and on how many rules match, not on how many there are.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -11,7 +13,7 @@ from typing import Final
 
 from rules.bodies import HELD, Handling
 from rules.conditions.condition import Condition
-from rules.conditions.variables import BODY
+from rules.conditions.variables import OF_BODY
 from rules.policy.templates import PARAMETER, Parameter, Template
 
 ANY: Final = "*"
@@ -36,16 +38,26 @@ class Rule:
     """What is done with the bodies of calls that this rule decides."""
     when: Condition | None = None
     """What else has to be true for the rule to match."""
-    rank: tuple[tuple[int, ...], bool, bool, int] = field(init=False, repr=False, compare=False)
-    """The smaller, the more specific: by path, then by connection, then by method, then as written."""
+    tools: tuple[str, ...] | None = None
+    """Whole names of tools, or beginnings with `.*`; None: whatever tool it is."""
+    effects: frozenset[str] | None = None
+    """None: whatever it does."""
+    rank: tuple[tuple[int, int], tuple[int, ...], bool, bool, int] = field(init=False, repr=False, compare=False)
+    """The smaller, the more specific: by tool, then by path, by connection, by method, then as written."""
+
+    @property
+    def by_place(self) -> bool:
+        """Whether connection, method and path alone say what it matches."""
+        return self.when is None and self.tools is None and self.effects is None
 
     @property
     def reads_body(self) -> bool:
         """Whether the body is read before the rule can be judged, or because the rule asks for it."""
-        return self.body.inspect or (self.when is not None and BODY in self.when.reads)
+        return self.body.inspect or (self.when is not None and not OF_BODY.isdisjoint(self.when.reads))
 
     def __post_init__(self) -> None:
-        rank = (self.template.rank, self.connection == ANY, self.methods is None, self.position)
+        tools = (1, 0) if self.tools is None else (0, min(map(_vagueness, self.tools)))
+        rank = (tools, self.template.rank, self.connection == ANY, self.methods is None, self.position)
         object.__setattr__(self, "rank", rank)
 
 
@@ -66,21 +78,53 @@ class Matcher:
     rules: tuple[Rule, ...]
     """As written."""
     _tries: dict[tuple[str, str | None], _Node] = field(init=False, repr=False, compare=False)
+    _tools: dict[tuple[str, str], list[Rule]] = field(init=False, repr=False, compare=False)
+    _services: dict[tuple[str, str], list[Rule]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tries: dict[tuple[str, str | None], _Node] = {}
+        tools: dict[tuple[str, str], list[Rule]] = {}
+        services: dict[tuple[str, str], list[Rule]] = {}
         # The most specific first, so that what a node holds is already in order.
         for rule in sorted(self.rules, key=_rank):
+            if rule.tools is not None:
+                for name in rule.tools:
+                    tools.setdefault((rule.connection, name), []).append(rule)
+                for service in {service for name in rule.tools for service in services_in(name)}:
+                    services.setdefault((rule.connection, service), []).append(rule)
+                continue
             for method in rule.methods if rule.methods is not None else (None,):
                 _insert(tries.setdefault((rule.connection, method), _Node()), rule)
         object.__setattr__(self, "_tries", tries)
+        object.__setattr__(self, "_tools", tools)
+        object.__setattr__(self, "_services", services)
+
+    def naming(self, connection: str, tool: str, method: str, segments: tuple[str, ...]) -> tuple[Rule, ...]:
+        """The rules that name the tool, alone or with others, and agree with the place; the most specific first."""
+        if not self._tools:
+            return ()
+        found: dict[str, Rule] = {}
+        for name in (tool, *wider(tool)):
+            for where in (connection, ANY):
+                for rule in self._tools.get((where, name), ()):
+                    if (rule.methods is None or method in rule.methods) and rule.template.covers(segments):
+                        found[rule.id] = rule
+        return tuple(sorted(found.values(), key=_rank))
+
+    def naming_any(self, connection: str, service: str) -> tuple[Rule, ...]:
+        """The first rules that name tools of a service, whichever they are."""
+        if not self._services:
+            return ()
+        keys = ((where, name) for where in (connection, ANY) for name in (service, ANY))
+        return tuple(rule for key in keys for rule in self._services.get(key, ())[:TOLD])
 
     def matching(
         self, connection: str, method: str, segments: tuple[str, ...], *, at_most: int | None = TOLD
     ) -> tuple[Rule, ...]:
-        """The most specific rules that match, the deciding one first, at most so many; empty when none does.
+        """The most specific rules that match by place, the deciding one first, at most so many; empty when none does.
 
-        Conditions are not looked at: whoever does must ask for all of them (None).
+        Rules that name tools are not among them. Conditions and effects are not looked at: whoever does must ask for
+        all of them (None).
         """
         found: list[Rule] = []
         for key in ((connection, method), (connection, None), (ANY, method), (ANY, None)):
@@ -92,7 +136,10 @@ class Matcher:
         return tuple(found[:at_most])
 
     def covering(self, rule: Rule) -> Rule | None:
-        """One of the rules here that together match every call that `rule` matches; None when some call is left."""
+        """One of the rules here that together match every call that `rule` matches; None when some call is left.
+
+        All rules here have to be `by_place`, or what covers has to be enough without what else they ask.
+        """
         first: Rule | None = None
         for method in sorted(rule.methods) if rule.methods is not None else (None,):
             found: list[Rule] = []
@@ -108,6 +155,32 @@ class Matcher:
 
 
 _rank: Final = attrgetter("rank")
+
+
+def wider(tool: str) -> tuple[str, ...]:
+    """The names with `*` that a tool goes by: `stripe.refund.*`, `stripe.*` and `*` for `stripe.refund.create`."""
+    parts = tool.split(".")
+    return (*(".".join((*parts[:end], ANY)) for end in range(len(parts) - 1, 0, -1)), ANY)
+
+
+def _vagueness(name: str) -> int:
+    """The smaller, the more specific."""
+    return (1000 if name.endswith(ANY) else 0) - name.count(".")
+
+
+def services_in(name: str) -> tuple[str, ...]:
+    """The services whose tools a name may mean; `ANY` for all of them."""
+    if name == ANY:
+        return (ANY,)
+    parts = re.split(r"[./]", name)
+    if parts[0] != "mcp" or len(parts) == 1:
+        return (parts[0],)
+    return (ANY,) if parts[1] == ANY else (f"mcp.{parts[1]}",)
+
+
+def names_tools_of(name: str, service: str) -> bool:
+    """Whether a tool that the name means can be one of the service's."""
+    return not {ANY, service}.isdisjoint(services_in(name))
 
 
 def _insert(trie: _Node, rule: Rule) -> None:
@@ -148,4 +221,4 @@ def _walk(
         found.extend(node.rests[:at_most])
 
 
-__all__ = ["ANY", "PARAMETER", "Matcher", "Rule"]
+__all__ = ["ANY", "PARAMETER", "Matcher", "Rule", "names_tools_of", "services_in", "wider"]

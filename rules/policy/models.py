@@ -4,6 +4,8 @@ Every model refuses unknown keys and converts nothing by itself. A dumped docume
 a valid document with the same meaning; that is how a policy is stored.
 """
 
+import re
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal
 
@@ -11,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import WithJsonSchema
 
 from rules.bodies import Handling
+from rules.catalogue.document import TOOL
 from rules.conditions.condition import MAX_LENGTH, compile_condition
 from rules.policy import cases, values
 from rules.policy.addresses import parse_dial, parse_network
@@ -27,6 +30,25 @@ def _text(pattern: str, *examples: str) -> WithJsonSchema:
 
 def _check_connection(value: str) -> str:
     return value if value == ANY else values.check_name(value)
+
+
+def _check_tool(value: str) -> str:
+    if len(value) > 128 or not re.fullmatch(rf"\*|{TOOL}(?:\.\*)?", value, re.ASCII):
+        raise ValueInvalid("not the name of a tool", "write stripe.refund.create, stripe.refund.*, or * for all")
+    return value
+
+
+def _check_vendor_account(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}", value, re.ASCII):
+        raise ValueInvalid("not an account at a service", "write it as the service shows it, such as acct_1Abc or acme")
+    return value
+
+
+def _check_day(value: str) -> str:
+    try:
+        return datetime.strptime(value, "%Y-%m-%d").strftime("%Y-%m-%d")  # noqa: DTZ007 - a wall calendar's
+    except ValueError:
+        raise ValueInvalid("not a day", "write it as in 2026-12-31") from None
 
 
 def _check_path(value: str) -> str:
@@ -53,15 +75,13 @@ def _check_authority(value: str) -> str:
 
 
 def _deny_everything(value: object) -> object:
-    return {"connection": ANY} if value == ANY else value
+    return {"connection": ANY} if value == ANY else _named_tools(value)
 
 
-def _refuse_tools(value: object) -> object:
+def _named_tools(value: object) -> object:
+    """A tool, or a list of them, is short for a rule about them on every connection."""
     if isinstance(value, str | list):
-        raise ValueInvalid(
-            "a rule allows by connection, methods and path",
-            "write allow: {connection: NAME, methods: [GET], path: /api/**}",
-        )
+        return {"tools": [value] if isinstance(value, str) else value}
     return value
 
 
@@ -73,9 +93,7 @@ def _refuse_true(value: object) -> object:
 Name = Annotated[str, AfterValidator(values.check_name), _text(values.NAME, "support-agent")]
 ConnectionOrAny = Annotated[str, AfterValidator(_check_connection), _text(rf"(?:\*|{values.NAME})", "tickets", "*")]
 SecretName = Annotated[str, AfterValidator(values.check_secret_name), _text(values.REFERENCE, "zendesk/prod")]
-ServiceName = Annotated[
-    str, AfterValidator(values.check_service), WithJsonSchema({"type": "string", "enum": list(NAMES)})
-]
+ServiceName = Annotated[str, AfterValidator(values.check_service_name), Field(examples=[*NAMES])]
 Email = Annotated[str, AfterValidator(values.check_email), _text(values.EMAIL, "ana@acme.example")]
 Host = Annotated[str, AfterValidator(normalise_host), Field(examples=["api.example.com"])]
 Method = Annotated[
@@ -87,6 +105,12 @@ When = Annotated[
     AfterValidator(_check_condition),
     Field(max_length=MAX_LENGTH, examples=["body.amount <= 100", "now.weekday in ['sat', 'sun']"]),
 ]
+ToolPattern = Annotated[
+    str, AfterValidator(_check_tool), Field(max_length=128, examples=["stripe.refund.create", "github.issues.*", "*"])
+]
+Effects = Annotated[list[Literal["read", "write", "delete"]], Field(min_length=1, max_length=3)]
+VendorAccount = Annotated[str, AfterValidator(_check_vendor_account), Field(max_length=128, examples=["acct_1Abc"])]
+Day = Annotated[str, AfterValidator(_check_day), _text("[0-9]{4}-[0-9]{2}-[0-9]{2}", "2026-12-31")]
 Zone = Annotated[str, AfterValidator(values.check_timezone), Field(examples=["Europe/Berlin"])]
 Authority = Annotated[str, AfterValidator(_check_authority), Field(max_length=255, examples=["corp-ca.pem"])]
 KeyHash = Annotated[str, AfterValidator(values.check_key_hash), _text(values.KEY_HASH, "sha256:" + "0a" * 32)]
@@ -208,8 +232,12 @@ class ConnectionDocument(_Document):
 
     host: Host = Field(description="The exact host name.")
     service: ServiceName | None = Field(
-        default=None, description="Whose clients' errors denials look like; by the host when left out."
+        default=None, description="The service, as the catalogue names it; by the host when left out."
     )
+    account: VendorAccount | None = Field(
+        default=None, description="The account at the service that every call has to be about."
+    )
+    mode: Name | None = Field(default=None, description="The kind of secret that it takes, as the service has kinds.")
     scheme: Literal["https", "http"] = "https"
     port: int | None = Field(default=None, ge=1, le=65535, description="443, or 80 for http, when left out.")
     secret: SecretName | None = Field(
@@ -271,11 +299,20 @@ class LimitsDocument(_Document):
 
 
 class AllowDocument(_Document):
-    """The calls that a rule allows."""
+    """The calls that a rule allows: all that is written has to fit."""
 
-    connection: ConnectionOrAny = Field(description="A connection, or * for any of the tenant's.")
+    connection: ConnectionOrAny | None = Field(
+        default=None, description="A connection, or * for any of the tenant's; any when left out beside tools."
+    )
     methods: list[Method] | None = Field(default=None, min_length=1, description="All methods when left out.")
-    path: Path = Field(description="Path template: {name} is one segment, /** at the end is any rest.")
+    path: Path | None = Field(
+        default=None,
+        description="Path template: {name} is one segment, /** at the end is any rest. Optional beside tools, effects.",
+    )
+    tools: list[ToolPattern] | None = Field(
+        default=None, min_length=1, max_length=256, description="Tools, or beginnings of their names with .*"
+    )
+    effects: Effects | None = Field(default=None, description="What the tool does: read, write, delete.")
     body: Body | None = Field(
         default=None,
         description="How bodies are treated; when left out they are held whole, at most 1 MiB, and sent as they came.",
@@ -283,11 +320,18 @@ class AllowDocument(_Document):
 
 
 class DenyDocument(_Document):
-    """The calls that a rule denies, whatever allows them."""
+    """The calls that a rule denies, whatever allows them: all that is written has to fit."""
 
-    connection: ConnectionOrAny = Field(description="A connection, or * for any of the tenant's.")
+    connection: ConnectionOrAny | None = Field(
+        default=None,
+        description="A connection, or * for any of the tenant's; any when left out beside tools or effects.",
+    )
     methods: list[Method] | None = Field(default=None, min_length=1, description="All methods when left out.")
     path: Path = Field(default="/**", description="Path template; every path when left out.")
+    tools: list[ToolPattern] | None = Field(
+        default=None, min_length=1, max_length=256, description="Tools, or beginnings of their names with .*"
+    )
+    effects: Effects | None = Field(default=None, description="What the tool does; a delete is a write, too.")
 
 
 class RuleDocument(_Document):
@@ -299,11 +343,17 @@ class RuleDocument(_Document):
     when: When | None = Field(
         default=None, description="A condition in CEL; the rule matches only calls for which it is true."
     )
-    allow: Annotated[AllowDocument, BeforeValidator(_refuse_tools)] | None = None
+    allow: (
+        Annotated[
+            AllowDocument,
+            BeforeValidator(_named_tools, json_schema_input_type=ToolPattern | list[ToolPattern] | AllowDocument),
+        ]
+        | None
+    ) = None
     deny: (
         Annotated[
             DenyDocument,
-            BeforeValidator(_deny_everything, json_schema_input_type=Literal["*"] | DenyDocument),
+            BeforeValidator(_deny_everything, json_schema_input_type=ToolPattern | list[ToolPattern] | DenyDocument),
         ]
         | None
     ) = None
@@ -313,7 +363,10 @@ class AccountDocument(_Document):
     """A service account: the non-human principal that an agent acts as."""
 
     owners: OwnersDocument
-    stage: Literal["autonomous"] = Field(default="autonomous", description="Calls are decided by the rules alone.")
+    stage: Literal["observe", "autonomous"] = Field(
+        default="autonomous", description="observe: rules are only tried, until a day; autonomous: they decide."
+    )
+    until: Day | None = Field(default=None, description="The last day of stage observe.")
     limits: LimitsDocument = LimitsDocument()
     rules: list[RuleDocument] = Field(default=[], max_length=100_000)
 
@@ -322,7 +375,14 @@ class CaseDocument(_Document):
     """A call, and what must become of it under this policy."""
 
     account: Name = Field(description="Who calls.")
-    call: CallText = Field(description="Method, connection, and path with query.")
+    call: CallText = Field(description="Method, connection, and path with query; or a tool.")
+    args: JsonBody | None = Field(
+        default=None, description="A tool's arguments; `amount: 100 USD` states how much it moves."
+    )
+    connection: Name | None = Field(
+        default=None, description="The connection, where several are of the tool's service."
+    )
+    found: JsonBody | None = Field(default=None, description="What the service answers where it is asked for more.")
     body: JsonBody | None = Field(default=None, description="Sent as JSON; a text is sent as it stands.")
     form: FormBody | None = Field(default=None, description="Sent as a form; a text is sent as it stands.")
     at: AtText | None = Field(

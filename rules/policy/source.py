@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rules.catalogue.document import ServiceDocument
     from rules.policy.models import TenantDocument
 
 
@@ -78,5 +79,7 @@ class PolicySource:
     files: tuple[PolicyFile, ...]
     """Every file read, policies and authorities, ordered by name."""
     warnings: tuple[PolicyWarning, ...]
+    services: tuple["ServiceDocument", ...] = ()
+    """What the policy adds to the catalogue, ordered by name."""
     cases: Mapping[str, tuple[Written, ...]] = field(default_factory=dict)
     """Tenant to where each of its tests stands, in their order."""

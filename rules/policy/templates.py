@@ -51,6 +51,15 @@ class Template:
         """Orders templates that match one path: from the left, a literal before a parameter before the rest."""
         return (*(1 if segment is PARAMETER else 0 for segment in self.segments), *((2,) if self.rest else ()))
 
+    def covers(self, segments: tuple[str, ...]) -> bool:
+        """Whether a path with these segments fits."""
+        if len(segments) < len(self.segments) or (len(segments) > len(self.segments) and not self.rest):
+            return False
+        return all(
+            found != "" if wanted is PARAMETER else found == wanted
+            for wanted, found in zip(self.segments, segments, strict=False)
+        )
+
 
 @lru_cache(maxsize=4)  # the guards of one decision ask for the same path
 def normal_segments(path: str) -> tuple[str, ...] | None:

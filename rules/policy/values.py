@@ -88,10 +88,10 @@ def check_key_hash(value: str) -> str:
     return value
 
 
-def check_service(value: str) -> str:
-    """The service's name itself, if it is in the table."""
-    if value not in NAMES:
-        raise ValueInvalid("not a service that is known by name", f"{suggest(value, NAMES)} Or leave service out")
+def check_service_name(value: str) -> str:
+    """The service's name itself, if it can be one; whether there is such a service the whole policy says."""
+    if len(value) > 64 or not re.fullmatch(r"[a-z][a-z0-9-]*(?:\.[a-z0-9][a-z0-9_-]*)?", value, re.ASCII):
+        raise ValueInvalid("not the name of a service", f"{suggest(value, NAMES)} Or leave service out")
     return value
 
 

@@ -20,6 +20,7 @@ from rules.guards import GUARDS
 from rules.guards.verdict import Guard
 from rules.policy.compile import PolicySet, compile_policy
 from rules.policy.load import parse_policy
+from rules.trial import judge
 
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -39,6 +40,8 @@ class CallVector(Strict):
     method: str = "GET"
     path: str = "/api/v2/tickets/7"
     query: str = ""
+    content_type: str | None = None
+    body: str = ""
 
 
 class FactsVector(Strict):
@@ -87,10 +90,9 @@ def inputs(vector: Vector) -> tuple[Call, Facts]:
         else:
             connection = active.connection_for(call.scheme, call.host, call.port)
     now = datetime.fromisoformat(facts.now).replace(tzinfo=UTC)
-    return (
-        Call("c_1", principal, call.scheme, call.host, call.port, call.method, call.path, call.query),
-        Facts(active, connection, now),
-    )
+    asked = Call("c_1", principal, call.scheme, call.host, call.port, call.method, call.path, call.query)
+    types = () if call.content_type is None else (call.content_type.encode(),)
+    return asked, judge(asked, Facts(active, connection, now), types, call.body.encode()).facts
 
 
 def written(claim: Claim) -> dict[str, str | int]:

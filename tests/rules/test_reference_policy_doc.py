@@ -25,6 +25,10 @@ EXAMPLES = [
 
 OWNERS = "owners: {accountable: ana@acme.example, system: it@acme.example, risk: risk@acme.example}\n"
 TICKETS = "connections:\n  tickets: {host: acme.zendesk.com}\n"
+SERVICES = """connections:
+  stripe: {host: api.stripe.com, account: acct_1Abc, mode: live, secret: stripe/refunds}
+  github: {host: api.github.com, secret: github/bot}
+"""
 
 
 def whole(kind: str, text: str) -> str:
@@ -42,6 +46,11 @@ def whole(kind: str, text: str) -> str:
             return head + TICKETS + "accounts:\n  agent:\n" + indent(owners + text, "    ")
         case "rules":
             return head + TICKETS + "accounts:\n  agent:\n" + indent(OWNERS + "rules:\n" + indent(text, "  "), "    ")
+        case "tools":
+            return head + SERVICES + "accounts:\n  agent:\n" + indent(OWNERS + "rules:\n" + indent(text, "  "), "    ")
+        case "tool-tests":
+            (rules,) = (text for kind, text in EXAMPLES if kind == "tools")
+            return whole("tools", rules) + "tests:\n" + indent(text, "  ")
         case "tests":
             (rules,) = (text for kind, text in EXAMPLES if "id: small-refunds" in text)
             return whole("rules", rules) + "tests:\n" + indent(text, "  ")
@@ -64,12 +73,13 @@ def test_an_example_is_valid(kind: str, text: str) -> None:
     )
 
 
-def test_the_examples_of_tests_pass() -> None:
-    (text,) = (text for kind, text in EXAMPLES if kind == "tests")
-    source = parse_policy({"acme.yaml": whole("tests", text).encode()})
+@pytest.mark.parametrize(("kind", "cases"), [("tests", 6), ("tool-tests", 8)])
+def test_the_examples_of_tests_pass(kind: str, cases: int) -> None:
+    (text,) = (text for found, text in EXAMPLES if found == kind)
+    source = parse_policy({"acme.yaml": whole(kind, text).encode()})
     report = run_cases(source, compile_policy(source))
     assert [outcome.failure for outcome in report.failed] == []
-    assert report.passed == 6
+    assert report.passed == cases
 
 
 def test_what_a_case_may_expect_is_listed() -> None:

@@ -112,5 +112,5 @@ def test_a_policy_names_a_service_and_a_wrong_name_is_told_with_the_right_one() 
         parse_policy(policy("{host: gateway.example, service: opnai}"))
     (error,) = caught.value.errors
     assert error.message == "service: not a service that is known by name"
-    assert error.fix == "did you mean openai? Or leave service out"
+    assert error.fix == "did you mean openai? Or put a file of the catalogue beside the policy"
     assert error.line == 4

@@ -62,7 +62,7 @@ def test_true_false_or_untold(text: str, holds: bool | None) -> None:
         ("now.hour == 'x'", "no matching overload", "policy.md"),
         ("body.amount <=", "Syntax error", "policy.md"),
         ("", "Syntax error", "policy.md"),
-        ("usd(100) > 1", "no variable or function usd", "known"),
+        ("1 > xyz(100)", "no variable or function xyz", "known"),
         (" && ".join(["true"] * MAX_LENGTH), "longer than", "split"),
     ],
 )

@@ -23,6 +23,8 @@ tenant: acme
 timezone: Europe/Berlin
 connections:
   stripe: {host: api.stripe.com, secret: stripe/key}
+  code: {host: api.github.com, account: acme}
+  google: {host: www.googleapis.com}
   plain: {host: plain.corp.example, scheme: http, unsafe_plaintext: true}
 accounts:
   agent:
@@ -37,6 +39,12 @@ accounts:
     rules:
       - {id: night, deny: "*", when: "now.hour < 6"}
       - {id: refunds, allow: {connection: stripe, path: /**}, when: workflow == 'refunds'}
+  tools:
+    owners: {accountable: ana@acme.example, system: it@acme.example, risk: risk@acme.example}
+    rules:
+      - {id: refund, allow: stripe.refund.create, when: amount <= usd(100)}
+      - {id: comment, allow: github.issues.comments.create}
+      - {id: drive, allow: google.*}
 tests:
 """
 GOOD = "  - {account: agent, call: POST stripe /v1/refunds, body: {amount: 100}, expect: allow, rule: small}\n"
@@ -54,6 +62,10 @@ def outcome(case: str) -> str | None:
 
 def refund(rest: str) -> str:
     return f"{{account: agent, call: POST stripe /v1/refunds, {rest}}}"
+
+
+def by_tool(rest: str) -> str:
+    return f"{{account: tools, call: {rest}}}"
 
 
 PASSING = [
@@ -80,6 +92,23 @@ PASSING = [
     "{account: idle, call: GET stripe /x, at: mon 06:00, expect: deny not_allowed}",
     "{account: idle, call: GET stripe /x, workflow: refunds, at: Mon 05:59, expect: deny rule_denied, rule: night}",
     "{account: idle, call: GET stripe /x, workflow: refunds, at: 2026-07-01 06:00, expect: allow}",
+    "{account: tools, call: stripe.refund.create, args: {amount: 100 USD}, expect: allow, rule: refund}",
+    "{account: tools, call: stripe.refund.create, args: {amount: 100.01 USD}, expect: deny not_allowed}",
+    "{account: tools, call: stripe.refund.create, args: {}, expect: deny amount_unknown, rule: refund}",
+    "{account: tools, call: POST stripe /v1/refunds, form: {charge: ch_1}, expect: deny amount_unknown}",
+    "{account: tools, call: stripe.refund.create, args: {charge: ch_1, amount: 10000},"
+    " found: {amount: 20000, amount_refunded: 0, currency: usd}, expect: allow}",
+    "{account: tools, call: stripe.refund.create, args: {charge: ch_1, amount: 10001},"
+    " found: {amount: 20000, amount_refunded: 0, currency: usd}, expect: deny not_allowed}",
+    "{account: tools, call: stripe.refund.create, args: {charge: ch_1},"
+    " found: {amount: 20000, amount_refunded: 10000, currency: usd}, expect: allow}",
+    "{account: tools, call: stripe.refund.create, args: {charge: ch_1, amount: 1},"
+    " found: {amount: 2, amount_refunded: 0, currency: jpy}, expect: deny amount_unknown}",
+    "{account: tools, call: github.issues.comments.create, args: {owner: acme, repo: site, issue_number: 7, body: x},"
+    " expect: allow}",
+    "{account: tools, call: github.issues.comments.create, args: {owner: other, repo: site, issue_number: 7},"
+    " expect: deny account_mismatch}",
+    "{account: tools, call: POST google /batch/drive/v3, expect: deny batch_refused}",
 ]
 
 
@@ -167,7 +196,31 @@ LINE = BASE.count("\n") + 1
         (refund("body: {}"), "{", "lacks expect", "add expect: allow"),
         ("{account: agent, expect: allow}", "{", "lacks call", "add call: GET"),
         ("{call: GET stripe /x, expect: allow}", "{", "lacks account", "add account:"),
-        (refund("expect: allow, args: {}"), "args", "unknown key args", "known here"),
+        (refund("expect: allow, args: {}"), "{}}", "args: the call names no tool", "write a tool as call:"),
+        (
+            by_tool("stripe.refnd.create, expect: allow"),
+            "stripe.re",
+            "there is no such tool",
+            "catalogue show",
+        ),
+        (
+            by_tool("slack.chat.postMessage, expect: allow"),
+            "slack",
+            "no connection has this tool",
+            "list",
+        ),
+        (
+            by_tool("stripe.refund.create, body: {}, expect: allow"),
+            "{}",
+            "a tool has arguments",
+            "args:",
+        ),
+        (
+            by_tool("stripe.refund.create, args: [], expect: allow"),
+            "[]",
+            "not a mapping",
+            "{name: value}",
+        ),
         (refund("expect: allow, bdy: {}"), "bdy", "unknown key bdy", "did you mean body?"),
         (refund("expect: allow, body: {}, form: {}"), "{}}", "a request has one body", "remove one"),
         (refund("expect: allow, form: [a]"), "[a]", "not a form", "amount=100"),

@@ -1,0 +1,130 @@
+"""One thing that a request asks for: a tool with its arguments. A request asks for one, or for several."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from rules.catalogue.effect import WRITE, Effect
+from rules.catalogue.known import KnownService
+from rules.catalogue.tool import Tool
+from rules.conditions.currency import EXPONENTS, micros
+from rules.conditions.unknown import Unknown
+from rules.content.content import Value
+from rules.content.mail import read_address, read_recipients
+from rules.content.refused import ContentRefused
+from rules.policy.values import Money
+
+UNKNOWN_TOOL: Final = "unknown"
+"""Of a service that is not in the catalogue; `<service>.unknown` of one that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A tool with its arguments, as far as they could be told."""
+
+    tool: str | None
+    """Whole name, in the catalogue or not; None: it takes the body to tell, and the body was not read."""
+    effect: Effect | None
+    """None where the tool is."""
+    args: Mapping[str, Value] | None
+    """None: they cannot be told."""
+    known: Tool | None = None
+    """Its entry in the catalogue."""
+    service: KnownService | None = None
+    handshake: bool = False
+    """It does nothing by itself but keep a session with a server of tools: whoever may call one of them may do it."""
+    stated: Money | None = field(default=None, compare=False)
+    """An amount that a test states."""
+    _told: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def irreversible(self) -> bool:
+        """Whether it is known that nothing undoes it."""
+        return self.known is not None and self.known.irreversible
+
+    @property
+    def batch(self) -> bool:
+        """Whether it carries other requests, which nobody has judged."""
+        return self.known is not None and self.known.batch
+
+    def bare(self) -> "Action":
+        """The same without what it was asked with, which can be large."""
+        return Action(self.tool, self.effect, None, self.known, self.service, self.handshake)
+
+    def money(self, found: Value) -> Money:
+        """How much it moves; `found` is the reply of its lookup. Raises `Unknown`."""
+        return self._once("money", lambda: self._money(found))
+
+    def recipients(self, found: Value) -> list[str]:
+        """Who gets what is sent. Raises `Unknown`."""
+        return self._once("recipients", lambda: self._recipients(found))
+
+    def account(self) -> str:
+        """The account at the vendor that it is about. Raises `Unknown`."""
+        expression = None if self.service is None else self.service.account_arg
+        value = None if expression is None or self.args is None else expression.value(args=self.args)
+        if not isinstance(value, str):
+            raise Unknown
+        return value
+
+    def _once[T](self, name: str, tell: Callable[[], T]) -> T:
+        """Several rules ask for the same thing."""
+        if name not in self._told:
+            try:
+                self._told[name] = tell()
+            except Unknown as error:
+                self._told[name] = error
+        value = self._told[name]
+        if isinstance(value, Unknown):
+            raise Unknown
+        return value  # type: ignore[return-value]  # what `tell` gave
+
+    def _money(self, found: Value) -> Money:
+        if self.stated is not None:
+            return self.stated
+        tool, service = self.known, self.service
+        if tool is None or service is None or tool.amount is None or tool.currency is None or self.args is None:
+            raise Unknown
+        values = _with(found, args=self.args)
+        amount, currency = tool.amount.value(**values), tool.currency.value(**values)
+        if isinstance(amount, bool) or not isinstance(amount, int) or not isinstance(currency, str):
+            raise Unknown
+        code = currency.upper()
+        decimals = service.decimals.get(code, EXPONENTS.get(code))
+        total = None if decimals is None else micros(amount, tool.unit, decimals)
+        if total is None:
+            raise Unknown
+        return Money(total, code)
+
+    def _recipients(self, found: Value) -> list[str]:
+        tool = self.known
+        if tool is None or tool.recipients is None or self.args is None:
+            raise Unknown
+        value = tool.recipients.value(**_with(found, args=self.args))
+        many = value if isinstance(value, list) else [value]
+        texts = [one for one in many if isinstance(one, str)]
+        if len(texts) < len(many):
+            raise Unknown
+        try:
+            match tool.recipients_kind:
+                case "mail":
+                    return [read_address(one) for one in texts]
+                case "message":
+                    return [address for one in texts for address in read_recipients(one)]
+                case _:
+                    return texts
+        except ContentRefused:
+            raise Unknown from None
+
+
+def _with(found: Value, **values: object) -> dict[str, object]:
+    return values if found is None else {**values, "found": found}
+
+
+def unknown(service: KnownService | None, name: str | None, args: Mapping[str, Value] | None) -> Action:
+    """An action of a tool that the catalogue does not have: a write."""
+    named = UNKNOWN_TOOL if name is None else f"{name}.{UNKNOWN_TOOL}"
+    return Action(named, WRITE, args, None, service)
+
+
+__all__ = ["UNKNOWN_TOOL", "Action", "unknown"]

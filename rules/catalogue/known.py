@@ -1,0 +1,76 @@
+"""A service that the catalogue knows: which tool a request is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from credentials.presentation import Presentation
+from rules.catalogue.tool import Field, HttpCall, Tool
+from rules.conditions.condition import Expression
+from rules.policy.matcher import ANY, Matcher, Rule
+from rules.policy.templates import Template, parse_template
+
+
+@dataclass(frozen=True)
+class KnownService:
+    """One service. What it does not know, it does not guess: an unknown tool is nobody's."""
+
+    name: str
+    hosts: tuple[str, ...]
+    protocol: Literal["rest", "mcp"]
+    graphql: tuple[str, ...]
+    """Paths that take GraphQL."""
+    tools: Mapping[str, Tool]
+    """By their whole names."""
+    about: str | None = None
+    idempotency: str | None = None
+    """Header by which it knows a repeated call."""
+    present: Presentation | None = None
+    account_header: str | None = None
+    """Header by which a call is bound to one account at the vendor."""
+    account_arg: Expression | None = None
+    """Where an action says which account at the vendor it is about."""
+    modes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What secrets of each mode begin with."""
+    decimals: Mapping[str, int] = field(default_factory=dict)
+    """Currencies whose smallest unit is another than ISO 4217 says."""
+    _calls: Matcher = field(init=False, repr=False, compare=False)
+    _fields: Mapping[tuple[str, str], Tool] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # The rules' own matcher: a tool is found in a time that does not grow with their number, and a path is read
+        # as rules read it. Tools with a discriminator stand before the one without.
+        ordered = sorted(self.tools.values(), key=lambda tool: tool.where_text is None)
+        calls = tuple(
+            Rule(tool.name, ANY, frozenset({call.method}), call.template, position)
+            for position, tool in enumerate(ordered)
+            for call in tool.calls
+            if isinstance(call, HttpCall)
+        )
+        fields = {(c.operation, c.name): tool for tool in ordered for c in tool.calls if isinstance(c, Field)}
+        object.__setattr__(self, "_calls", Matcher(calls))
+        object.__setattr__(self, "_fields", fields)
+
+    def has(self, host: str) -> bool:
+        """True if a normalised host name is one of the service's."""
+        return any(host.endswith(known[1:]) if known.startswith("*.") else host == known for known in self.hosts)
+
+    def candidates(self, method: str, segments: tuple[str, ...]) -> tuple[tuple[Tool, Template], ...]:
+        """The tools that a request line can be, the ones with a discriminator first; all of one most specific path."""
+        found = self._calls.matching(ANY, method, segments, at_most=None)
+        if not found:
+            return ()
+        first = found[0].template
+        return tuple(
+            (self.tools[rule.id], rule.template) for rule in found if rule.template.segments == first.segments
+            and rule.template.rest == first.rest
+        )  # fmt: skip
+
+    def field(self, operation: str, name: str) -> Tool | None:
+        """The tool that a root field of GraphQL is, where it is listed."""
+        return self._fields.get((operation, name))
+
+
+def takes_graphql(service: KnownService, segments: tuple[str, ...]) -> bool:
+    """Whether a path of the service takes GraphQL."""
+    return any(parse_template(path).segments == segments for path in service.graphql)

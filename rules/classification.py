@@ -1,0 +1,185 @@
+"""(3) classify: which tools a request asks for, with which arguments. Total: any bytes give actions or a refusal."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, cast
+
+from rules.action import Action, unknown
+from rules.call import Call, Facts
+from rules.catalogue.document import TOOL
+from rules.catalogue.effect import READ, WRITE, Effect
+from rules.catalogue.known import KnownService, takes_graphql
+from rules.conditions.unknown import Unknown
+from rules.content.content import Content, Value, as_doubles
+from rules.content.form import read_form
+from rules.content.graphql import RootField, read_graphql, read_graphql_query
+from rules.content.json_rpc import Message, Request, read_json_rpc
+from rules.content.refused import ContentRefused
+from rules.policy.templates import Template, normal_segments, parse_template
+
+if TYPE_CHECKING:
+    from rules.content.strict_json import Json
+
+MAX_NAME: Final = 128
+"""Characters of a tool's whole name; a longer one is an unknown tool's."""
+_TOOL: Final = re.compile(TOOL, re.ASCII)
+_NOWHERE: Final = parse_template("/**")
+_METHODS: Final[Mapping[str, tuple[Effect, bool]]] = MappingProxyType(
+    {
+        "initialize": ("read", True),
+        "ping": ("read", True),
+        "tools/list": ("read", True),
+        "notifications/initialized": ("read", True),
+        "notifications/cancelled": ("read", True),
+        "notifications/progress": ("read", True),
+        "notifications/roots/list_changed": ("read", True),
+        "prompts/list": ("read", False),
+        "prompts/get": ("read", False),
+        "resources/list": ("read", False),
+        "resources/templates/list": ("read", False),
+        "resources/read": ("read", False),
+        "resources/subscribe": ("read", False),
+        "resources/unsubscribe": ("read", False),
+        "completion/complete": ("read", False),
+        "tasks/get": ("read", False),
+        "tasks/list": ("read", False),
+        "tasks/result": ("read", False),
+    }
+)
+"""Of MCP, each with its effect and whether it only keeps a session. Every other method is a write."""
+
+
+def classified(call: Call, facts: Facts) -> Facts:
+    """The facts with what the call asks for, as far as they tell it: its body may not be read yet.
+
+    Raises `ContentRefused` for a body that cannot be understood in exactly one way.
+    """
+    if facts.connection is None:
+        return facts
+    return replace(facts, actions=tuple(_actions(call, facts.connection.known, facts.content)))
+
+
+def route_of(call: Call, facts: Facts) -> str | None:
+    """The path as the catalogue has it, with names for what differs; None where it has none."""
+    service = None if facts.connection is None else facts.connection.known
+    segments = normal_segments(call.path)
+    if service is None or segments is None:
+        return None
+    found = service.candidates(call.method, segments)
+    return found[0][1].text if found else None
+
+
+def _actions(call: Call, service: KnownService | None, content: Content | None) -> Iterator[Action]:
+    segments = normal_segments(call.path)
+    if segments is None or service is None:
+        yield unknown(service, None if service is None else service.name, _args(call, _NOWHERE, (), content))
+    elif service.protocol == "mcp":
+        yield from _of_mcp(call, service, content)
+    elif takes_graphql(service, segments):
+        yield from _of_graphql(call, service, content)
+    else:
+        yield _of_rest(call, service, segments, content)
+
+
+def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None) -> Action:
+    candidates = service.candidates(call.method, segments)
+    template = candidates[0][1] if candidates else _NOWHERE
+    args = _args(call, template, segments, content)
+    for tool, _ in candidates:
+        if tool.where is None:
+            return Action(tool.name, tool.effect, args, tool, service)
+        if content is None:
+            return Action(None, None, None, None, service)
+        try:
+            told = None if args is None else tool.where.value(args=args)
+        except Unknown:
+            told = None
+        if told is True:
+            return Action(tool.name, tool.effect, args, tool, service)
+        if told is not False:
+            break
+    action = unknown(service, service.name, args)
+    return replace(action, effect="delete") if call.method == "DELETE" else action
+
+
+def _args(
+    call: Call, template: Template, segments: tuple[str, ...], content: Content | None
+) -> Mapping[str, Value] | None:
+    """What stands in the path, the query and the body, by its names; None where two of them say different things."""
+    if content is None or not isinstance(content.value, dict):
+        return None
+    args: dict[str, Value] = dict(content.value)
+    try:
+        query = read_form(call.query.encode("ascii"))
+        path = {name: segments[at].encode("latin-1").decode("utf-8") for name, at in template.parameters}
+    except (ContentRefused, UnicodeError):
+        return None
+    for name, value in (*query.items(), *path.items()):
+        if args.setdefault(name, value) != value:  # type: ignore[arg-type]  # a form's values are values
+            return None
+    return args
+
+
+def _of_graphql(call: Call, service: KnownService, content: Content | None) -> Iterator[Action]:
+    if call.method == "GET":
+        fields = read_graphql_query(read_form(call.query.encode("ascii")))
+    elif call.method != "POST":
+        yield unknown(service, service.name, None)
+        return
+    elif content is None:
+        yield Action(None, None, None, None, service)
+        return
+    elif call.query:
+        raise ContentRefused("a GraphQL request in a body has no query beside it")
+    else:
+        fields = read_graphql(cast("Json", content.value))
+    for field in fields:
+        yield _field(service, field)
+
+
+def _field(service: KnownService, field: RootField) -> Action:
+    tool = service.field(field.operation, field.name)
+    args = {name: as_doubles(value) for name, value in field.arguments.items()}
+    if tool is not None:
+        return Action(tool.name, tool.effect, args, tool, service)
+    name = f"{service.name}.{field.operation}.{field.name}"
+    if len(name) > MAX_NAME:
+        return unknown(service, service.name, args)
+    return Action(name, WRITE if field.operation == "mutation" else READ, args, None, service)
+
+
+def _of_mcp(call: Call, service: KnownService, content: Content | None) -> Iterator[Action]:
+    match call.method:
+        case "GET":
+            yield Action(f"{service.name}/stream", READ, {}, None, service, handshake=True)
+        case "DELETE":
+            yield Action(f"{service.name}/close", READ, {}, None, service, handshake=True)
+        case "POST" if content is None:
+            yield Action(None, None, None, None, service)
+        case "POST" if content is not None:
+            for message in read_json_rpc(cast("Json", content.value)):
+                yield _message(service, message)
+        case _:
+            yield unknown(service, service.name, None)
+
+
+def _message(service: KnownService, message: Message) -> Action:
+    if not isinstance(message, Request):
+        return Action(f"{service.name}/reply", READ, {}, None, service, handshake=True)
+    params = {} if isinstance(message.params, list) else message.params
+    args: Value = params
+    if message.method == "tools/call":
+        named, args = params.get("name"), params.get("arguments", {})
+        members = args if isinstance(args, dict) else None
+        name = f"{service.name}.{named}"
+        if not isinstance(named, str) or not _TOOL.fullmatch(named) or len(name) > MAX_NAME:
+            return unknown(service, service.name, members)
+        tool = service.tools.get(name)
+        return Action(name, WRITE if tool is None else tool.effect, members, tool, service)
+    name = f"{service.name}/{message.method}"
+    if not _TOOL.fullmatch(message.method) or len(name) > MAX_NAME:
+        return unknown(service, service.name, None)
+    effect, handshake = _METHODS.get(message.method, (WRITE, False))
+    return Action(name, effect, params, None, service, handshake)

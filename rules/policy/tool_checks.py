@@ -1,0 +1,90 @@
+"""What must hold between a policy and the catalogue: that services and tools which it names are there."""
+
+from collections.abc import Iterator
+
+from rules.catalogue.catalogue import MCP, Catalogue
+from rules.catalogue.known import KnownService
+from rules.policy import values
+from rules.policy.finding import Finding
+from rules.policy.matcher import ANY, names_tools_of
+from rules.policy.models import AccountDocument, TenantDocument
+from rules.services import NAMES
+
+
+def check_services(document: TenantDocument, catalogue: Catalogue) -> Iterator[Finding]:
+    """Every finding in what connections say of their services."""
+    for name, connection in document.connections.items():
+        at = ("connections", name)
+        service = connection.service
+        if service is not None and service not in (*NAMES, *catalogue.names):
+            known = tuple(sorted({*NAMES, *catalogue.names}))
+            fix = f"{values.suggest(service, known)} Or put a file of the catalogue beside the policy"
+            yield Finding((*at, "service"), "service: not a service that is known by name", fix)
+            continue
+        known_service = catalogue.of(name, connection.host, service)
+        if connection.account is not None and (
+            known_service is None or (known_service.account_header is None and known_service.account_arg is None)
+        ):
+            message = "account: it is not known how calls of this service say their account"
+            yield Finding((*at, "account"), message, "remove it, or say it in a file of the catalogue (account:)")
+        modes = () if known_service is None else tuple(known_service.modes)
+        if connection.mode is not None and connection.mode not in modes:
+            yield Finding(
+                (*at, "mode"), "mode: the service has no such kind of secret", values.suggest(connection.mode, modes)
+            )
+        elif connection.mode is not None and connection.secret is None:
+            yield Finding((*at, "mode"), "mode: there is no secret", "add secret: NAME, or remove it")
+
+
+def check_tools(
+    name: str, account: AccountDocument, document: TenantDocument, catalogue: Catalogue
+) -> Iterator[Finding]:
+    """Every finding in the tools that an account's rules name."""
+    connected = {
+        connection: known
+        for connection, of in document.connections.items()
+        if (known := catalogue.of(connection, of.host, of.service)) is not None
+    }
+    for index, rule in enumerate(account.rules):
+        verb, target = ("allow", rule.allow) if rule.allow is not None else ("deny", rule.deny)
+        if target is None or target.tools is None:
+            continue
+        reachable = [known for connection, known in connected.items() if target.connection in (None, ANY, connection)]
+        for position, tool in enumerate(target.tools):
+            problem = _problem(tool, reachable)
+            if problem is not None:
+                message, fix = problem
+                yield Finding(("accounts", name, "rules", index, verb, "tools", position), message, fix)
+
+
+def _problem(tool: str, reachable: list[KnownService]) -> tuple[str, str] | None:
+    of_service = [known for known in reachable if names_tools_of(tool, known.name)]
+    if not of_service:
+        known = tuple(sorted({known.name for known in reachable}))
+        return f"{tool}: no connection here has tools of that service", (
+            f"connected: {', '.join(known)}" if known else "add a connection to the service, or name its service:"
+        )
+    if tool.endswith(ANY):
+        beginning = tool.removesuffix(ANY)
+        if any(_open(known) or any(n.startswith(beginning) for n in known.tools) for known in of_service):
+            return None
+        of = of_service[0].name
+        return (
+            None
+            if beginning in ("", f"{of}.")
+            else (f"{tool}: no tool's name begins so", f"see exeat catalogue show {of}")
+        )
+    if any(_open(known) or tool in known.tools or tool == f"{known.name}.unknown" for known in of_service):
+        return None
+    names = tuple(name for known in of_service for name in known.tools)
+    return f"{tool}: there is no such tool", values.suggest(tool, names) if len(names) < 8 else _nearest(tool, names)
+
+
+def _open(known: KnownService) -> bool:
+    """Whether it may have tools that the catalogue does not list: GraphQL's fields, a server that nobody imported."""
+    return bool(known.graphql) or (known.protocol == MCP and not known.tools)
+
+
+def _nearest(tool: str, names: tuple[str, ...]) -> str:
+    near = values.suggest(tool, names)
+    return near if near.startswith("did you mean") else f"see exeat catalogue show {tool.partition('.')[0]}"
