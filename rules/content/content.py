@@ -34,7 +34,7 @@ def read_content(content_types: tuple[bytes, ...], body: bytes) -> Content:
         raise ContentRefused("a rule reads the body, and it has no Content-Type, or several")
     media = read_media_type(content_types[0])
     if media.is_json:
-        return Content(_as_doubles(read_json(body)))
+        return Content(as_doubles(read_json(body)))
     if media.is_form:
         return _form(cast("Value", read_form(body)))
     if media.is_multipart_form:
@@ -70,13 +70,14 @@ def _part(part: Part) -> Value:
         raise ContentRefused("a field of the multipart body is not UTF-8") from None
 
 
-def _as_doubles(value: Json) -> Value:
+def as_doubles(value: Json | Value) -> Value:
+    """The same with fractions as doubles, which is how conditions read them; what has none stays as it is."""
     match value:
         case Decimal():
             return float(value)
         case dict():
-            return {name: _as_doubles(member) for name, member in value.items()}
+            return {name: as_doubles(member) for name, member in value.items()}
         case list():
-            return [_as_doubles(item) for item in value]
+            return [as_doubles(item) for item in value]
         case _:
             return value
