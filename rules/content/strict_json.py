@@ -33,7 +33,7 @@ _BRACKETS: Final = re.compile(rb"[^\[\]{}]+")
 
 def read_json(data: bytes) -> Json:
     """The value. Numbers are `int` or `Decimal`, exact as written. Raises `ContentRefused`."""
-    _check_shape(data)
+    check_shape(data)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -46,18 +46,19 @@ def read_json(data: bytes) -> Json:
     except RecursionError:
         raise ContentRefused(f"the JSON is nested deeper than {MAX_DEPTH}") from None
     if _ODD_ESCAPE.search(data) is not None or b"\x00" in data:
-        _check_text(value)
+        check_text(value)
     return value
 
 
-def _check_shape(data: bytes) -> None:
-    """Before the parser: it recurses, and what is deep or made of little costs more than its bytes say."""
+def check_shape(data: bytes, max_values: int = MAX_VALUES) -> None:
+    """Before the parser: it recurses, and what is deep or made of little costs more than its bytes say. Raises
+    `ContentRefused`."""
     opened = data.count(b"[") + data.count(b"{")
-    if opened <= MAX_DEPTH and opened + data.count(b",") < MAX_VALUES:
+    if opened <= MAX_DEPTH and opened + data.count(b",") < max_values:
         return
     bare = _QUOTED.sub(b"", data)
-    if bare.count(b"[") + bare.count(b"{") + bare.count(b",") >= MAX_VALUES:
-        raise ContentRefused(f"the JSON has more than {MAX_VALUES} values")
+    if bare.count(b"[") + bare.count(b"{") + bare.count(b",") >= max_values:
+        raise ContentRefused(f"the JSON has more than {max_values} values")
     depth = 0
     for byte in _BRACKETS.sub(b"", bare):
         if byte in b"[{":
@@ -68,7 +69,8 @@ def _check_shape(data: bytes) -> None:
             depth -= 1
 
 
-def _check_text(value: Json) -> None:
+def check_text(value: Json) -> None:
+    """No text in it is cut short or refused by any reader. Raises `ContentRefused`."""
     waiting: list[Json] = [value]
     while waiting:
         match waiting.pop():
