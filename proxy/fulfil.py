@@ -12,7 +12,7 @@ from typing import Final
 from credentials.binding import Binding
 from credentials.secret import Secret
 from ledger import commitment
-from proxy.attempt import Committed
+from proxy.attempt import Committed, Result
 from proxy.config import GateConfig
 from proxy.egress.errors import UpstreamBroken
 from proxy.egress.pool import Pool
@@ -22,8 +22,10 @@ from proxy.http.emit import LAST_CHUNK, Head, Rewrite, emit_chunk, emit_response
 from proxy.http.response import ResponseHead
 from proxy.live import LiveCall
 from proxy.records import Content, media_type
+from proxy.replies.reply_filter import DROPPED, Filtering, ReplyFilter
 from proxy.upload import Upload
 from proxy.wire import Wire
+from rules.codes import Code
 from rules.decision import Allowed
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -56,6 +58,15 @@ class Relayed:
     tail: bytes
     """What must be written once the outcome is durable."""
     keep_alive: bool
+    refused: str | None = None
+    """Why the rest of a stream was not passed on; None: it was relayed to its end."""
+
+    def result(self) -> Result:
+        """How the attempt ended: a stream that its filter ended was begun and not finished."""
+        if self.refused is None:
+            return Result("confirmed", sent=True, http=self.http, reply=self.reply)
+        code = Code.UPSTREAM_PROTOCOL
+        return Result("aborted", sent=True, http=self.http, code=code, err=self.refused, reply=self.reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +193,27 @@ class Fulfilment:
         commitment_key: bytes,
         keep_alive: bool,
         rewrite: Rewrite | None = None,
+        filtering: Filtering | None = None,
     ) -> Relayed:
-        """Everything but the tail has been written to the agent. Raises `UpstreamError` or `WireClosed`."""
+        """Everything but the tail has been written to the agent. Raises `UpstreamError` or `WireClosed`.
+
+        `filtering`: what the agent gets goes through its filter, and the reply's length and digest are of that. Raises
+        `RequestRefused` where there is no room to hold it.
+        """
         relay = _Relay(live, wire, upstream, response, keep_alive, rewrite)
+        filter_ = None if filtering is None or response.bodyless else filtering(response)
         idle = self._timeouts.stream_idle if relay.is_event_stream else self._timeouts.body_idle
         try:
-            tail = await relay.run(self._max_held, idle)
+            tail = await relay.run(self._max_held, idle, filter_)
         except BaseException:
             self.give_back(live)
             raise
-        live.upstream = None
-        self._pool.release(upstream)
+        refused = None if filter_ is None else filter_.refused
+        if refused is not None:
+            self.give_back(live)  # what it still sends is for nobody
+        else:
+            live.upstream = None
+            self._pool.release(upstream)
         return Relayed(
             http=response.status,
             reply={
@@ -202,6 +223,7 @@ class Fulfilment:
             },
             tail=tail,
             keep_alive=keep_alive,
+            refused=refused,
         )
 
 
@@ -223,6 +245,7 @@ class _Relay:
         self._response = response
         self._keep_alive = keep_alive
         self._rewrite = rewrite
+        self._dropped: frozenset[bytes] = frozenset()
         self._hash = hashlib.sha256()
         self.length = 0
         self.media = media_type(response.headers)
@@ -232,10 +255,13 @@ class _Relay:
         """SHA-256 of the body so far."""
         return self._hash.digest()
 
-    async def run(self, max_held: int, idle_seconds: float) -> bytes:
+    async def run(self, max_held: int, idle_seconds: float, filter_: ReplyFilter | None = None) -> bytes:
         """Relays all but the returned tail."""
         response, upstream = self._response, self._upstream
         self._idle_seconds = idle_seconds
+        if filter_ is not None:
+            self._dropped = DROPPED
+            return await (self._filtered_stream(filter_) if filter_.streams else self._filtered_whole(filter_))
         length = response.content_length
         if length is not None and length > max_held and not response.bodyless:
             return await self._counted(length)
@@ -254,14 +280,21 @@ class _Relay:
         return self.length
 
     async def _next(self) -> bytes:
+        """The next piece, which the agent gets as it is."""
+        return self._counting(await self._received())
+
+    def _counting(self, data: bytes) -> bytes:
+        self._hash.update(data)
+        self.length += len(data)
+        return data
+
+    async def _received(self) -> bytes:
         live = self._live
         live.enter_phase("body", self._idle_seconds)
         if not self._upstream.response_complete:
             live.turn.give_back()
         data = await self._upstream.next_body()
         await live.turn.take(first=True)
-        self._hash.update(data)
-        self.length += len(data)
         return data
 
     async def _counted(self, total: int) -> bytes:
@@ -285,6 +318,31 @@ class _Relay:
             await self._drained()
         return LAST_CHUNK
 
+    async def _filtered_whole(self, filter_: ReplyFilter) -> bytes:
+        """An answer that is judged whole: held, and all of it is tail."""
+        held, before = self._live.held, self._live.held.count
+        received = 0
+        while filter_.refused is None and (piece := await self._received()):
+            received += len(piece)
+            held.resize(before + received)
+            filter_.feed(piece)
+        body = self._counting(filter_.end())
+        if filter_.refused is not None:
+            raise UpstreamBroken(f"the service's answer is not passed on: {filter_.refused}")
+        return self._head(content_length=self.length) + body
+
+    async def _filtered_stream(self, filter_: ReplyFilter) -> bytes:
+        """A stream, as far as its filter gives it: all but its last chunk, and but what a refusal ends it with."""
+        self._begin(self._head(content_length=None))
+        while data := await self._received():
+            given = self._counting(filter_.feed(data))
+            if filter_.refused is not None:
+                return emit_chunk(given) + LAST_CHUNK
+            if given:
+                self._wire.write(emit_chunk(given))
+                await self._drained()
+        return emit_chunk(self._counting(filter_.end())) + LAST_CHUNK
+
     async def _drained(self) -> None:
         """The agent has taken enough; a large answer gives others their turn after each piece."""
         self._live.turn.give_back()
@@ -302,4 +360,5 @@ class _Relay:
             close=not self._keep_alive,
             add=((b"exeat-call", self._live.id.encode()),),
             rewrite=self._rewrite,
+            drop=self._dropped,
         )

@@ -1,4 +1,4 @@
-"""Bytes of request bodies that are held in memory, counted in all and for each account.
+"""Bytes of request bodies, and of answers that are judged whole, in memory: counted in all and for each account.
 
 Each body has a bound of its own; this is the bound on all of them together. An account that has its share is told to
 wait, before it could take what others need. Belongs to the proxy's event loop.
@@ -52,6 +52,11 @@ class Held:
         self._all = of_all
         self._key = key
         self._count = 0
+
+    @property
+    def count(self) -> int:
+        """Bytes held now."""
+        return self._count
 
     def resize(self, count: int) -> None:
         """So many bytes are held. Raises `RequestRefused` where there is no room for more."""

@@ -20,6 +20,7 @@ from proxy.records import (
     operation_content,
     request_target,
 )
+from proxy.replies.mcp import is_mcp
 from rules.call import Call
 from rules.codes import Code
 from rules.decision import Allowed
@@ -45,6 +46,11 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
         remove = CREDENTIALS | {credential.binding.presentation.header_name}
     if presented is not None and presented.header is not None:
         remove |= {presented.header}
+    add: tuple[tuple[bytes, bytes], ...] = ()
+    if is_mcp(journey):
+        # Its answer is read, so it is asked for as it is: without the field any coding will do (RFC 9110 12.5.3).
+        remove |= {b"accept-encoding"}
+        add = ((b"accept-encoding", b"identity"),)
     if journey.inspected:
         remove |= {b"content-encoding"}
     upload = journey.upload
@@ -60,7 +66,7 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
         content_length=length if upload is None else upload.declared,
         chunked=upload is not None and upload.declared is None,
         remove=remove,
-        add=bound,
+        add=(*bound, *add),
     )
 
 

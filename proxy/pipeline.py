@@ -43,6 +43,7 @@ from proxy.records import (
     cost_of,
     request_digest,
 )
+from proxy.replies.mcp import reply_filter_for
 from proxy.rewriting import rewriter_for
 from proxy.routes import Routes
 from proxy.turns import Key, Turns
@@ -366,6 +367,7 @@ class Pipeline:
                 commitment_key=self._world.commitment_key(call.principal.tenant),
                 keep_alive=self._may_keep(journey),
                 rewrite=rewriter_for(journey, call),
+                filtering=reply_filter_for(journey, call),
             )
         except UpstreamError as error:
             logger.warning("call %s: upstream: %s", call.id, error.operator_detail)
@@ -375,8 +377,7 @@ class Pipeline:
             raise CallRefused(Reason(Code.INTERNAL, "the call could not be sent as it was recorded")) from error
         self._lap(journey, Step.FULFIL)
         # (8) settle
-        confirmed = Result("confirmed", sent=True, http=relayed.http, reply=relayed.reply)
-        if not await self._endings.settle(journey, confirmed):
+        if not await self._endings.settle(journey, relayed.result()):
             return False
         self._lap(journey, Step.SETTLE)
         self._metrics.decided("allow")

@@ -145,16 +145,17 @@ def emit_response_head(
     close: bool = False,
     add: Iterable[tuple[bytes, bytes]] = (),
     rewrite: Rewrite | None = None,
+    drop: frozenset[bytes] = frozenset(),
 ) -> bytes:
     """The origin's response head as the agent receives it; framing is ours alone.
 
     `content_length` where the length is known, else `chunked`; both unset only for a response without a body (204,
     304). For HEAD and 304 pass the origin's own length. `close` announces that the connection ends after this response.
     Server is kept: it says who answered. Connection-nominated fields end here. `rewrite` gives a field's value for the
-    agent, or None to drop it.
+    agent, or None to drop it. Fields named in `drop`, lower-case, end here as well.
     """
     out = [_status_line(head)]
-    nominated: frozenset[bytes] = frozenset()
+    nominated = drop
     for name, value in head.headers:
         if name == b"connection":
             nominated |= connection_options(value) or frozenset()
