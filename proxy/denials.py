@@ -47,6 +47,8 @@ class Denial:
     """Whose clients it is for; None: problem details."""
     host: str = ""
     """The host that they asked."""
+    request_id: str | int | None = None
+    """By which the request wants its answer to name it, as far as its body was read."""
 
     @property
     def final(self) -> bool:
@@ -92,7 +94,7 @@ class Denial:
             return Envelope("application/problem+json", members)
         code, detail = str(self.reason.code), self.reason.detail
         problem = Problem(code, detail, status, self.call, members, self.retry_after_seconds)
-        return self.service.envelope(problem, Asked(self.host, content_type))
+        return self.service.envelope(problem, Asked(self.host, content_type, self.request_id))
 
     def text(self) -> bytes:
         """One line for programs that show a server's words only when they are plain text."""

@@ -149,6 +149,7 @@ class Endings:
             call.id,
             None if journey.policy is None else journey.policy.digest,
             refusal.retry_after_seconds,
+            journey.request_id,
         )
         return await exchange.refuse(answered)
 
@@ -250,7 +251,7 @@ class Endings:
             exchange.wire.abort()
             return False
         self._metrics.decided(code)
-        denial = _denial(self._audience(journey), Reason(code, detail), call.id)
+        denial = _denial(self._audience(journey), Reason(code, detail), call.id, request_id=journey.request_id)
         return await exchange.refuse(denial, keep_alive=False)
 
     def _audience(self, journey: Journey) -> Audience:
@@ -304,16 +305,21 @@ class Endings:
                 exchange.wire.abort()
             else:
                 reason = Reason(Code.LEDGER_UNAVAILABLE, "the call was made, but its outcome could not be recorded")
-                denial = _denial(self._audience(journey), reason, journey.call_id)
+                denial = _denial(self._audience(journey), reason, journey.call_id, request_id=journey.request_id)
                 await exchange.refuse(denial, keep_alive=False)
             return False
         return True
 
 
 def _denial(
-    audience: Audience, reason: Reason, call: str, policy: str | None = None, retry_after_seconds: int | None = None
+    audience: Audience,
+    reason: Reason,
+    call: str,
+    policy: str | None = None,
+    retry_after_seconds: int | None = None,
+    request_id: str | int | None = None,
 ) -> Denial:
-    return Denial(reason, call, policy, retry_after_seconds, audience.service, audience.host)
+    return Denial(reason, call, policy, retry_after_seconds, audience.service, audience.host, request_id)
 
 
 def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) -> Reason:

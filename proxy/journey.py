@@ -33,8 +33,13 @@ class Journey:
     """One call on its way through the steps: what is known so far, for whoever has to end it."""
 
     __slots__ = (
+<<<<<<< HEAD
         "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold",
         "inspected", "live", "mark", "policy", "policy_epoch", "upload",
+=======
+        "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold", "inspected",
+        "live", "mark", "policy", "policy_epoch", "request_id", "upload",
+>>>>>>> c2ec4f9 (docs: what becomes of an MCP server's answers, and what its clients make of a denial)
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -42,6 +47,8 @@ class Journey:
         self.mark = time.perf_counter_ns()
         self.call: Call | None = None
         self.live: LiveCall | None = None
+        self.request_id: str | int | None = None
+        """Of a JSON-RPC request, once its body was read: its answer names it."""
         self.policy: TenantPolicy | None = None
         self.policy_epoch = 0
         self.connection: Connection | None = None

@@ -59,4 +59,4 @@ def is_mcp(journey: Journey) -> bool:
 
 def reply_filter_for(journey: Journey, call: Call, may: May = allow_every_tool) -> Filtering | None:
     """What every answer to this call goes through; None where answers are passed on as they come."""
-    return McpReplies(may) if is_mcp(journey) else None
+    return McpReplies(may, journey.request_id) if is_mcp(journey) else None

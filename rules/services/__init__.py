@@ -1,6 +1,6 @@
 """The services whose clients get errors in their own form, in a small table. A new one is one file and one line here.
 
-A connection's service is what its policy says, else what its host says. Nothing is decided by it: it is the form of an
+A connection's service is what its policy says, else what its host says. No call is decided by it: it is the form of an
 answer, and the header that keeps an SDK from asking again what will be refused again.
 """
 

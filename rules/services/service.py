@@ -34,6 +34,8 @@ class Asked:
     host: str
     content_type: str
     """Lower case, without parameters; empty when there is none."""
+    request_id: str | int | None = None
+    """By which the request wants its answer to name it; None where it has none, or none was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import pytest
 from proxy.denials import Denial
 from rules.codes import TABLE, Category, Code
 from rules.decision import Reason
+from rules.services.mcp import MCP
 
 
 def parse(raw: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -57,3 +58,16 @@ def test_the_answer_to_head_has_no_body() -> None:
     raw = Denial(Reason(Code.NOT_ALLOWED, "no"), "c_1").render(in_tunnel=True, keep_alive=True, head_only=True)
     assert raw.endswith(b"\r\n\r\n")
     assert raw.count(b"\r\n\r\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_id", "told"), [(7, 7), ("abc", "abc"), (0, 0), (None, None), ("x" * 128, "x" * 128), ("x" * 129, None)]
+)
+def test_a_json_rpc_request_is_answered_by_its_id(request_id: str | int | None, told: str | int | None) -> None:
+    denial = Denial(Reason(Code.NOT_ALLOWED, "no"), "c_1", service=MCP, request_id=request_id)
+    status, headers, body = parse(denial.render(in_tunnel=True, keep_alive=True))
+    assert (status, headers["content-type"]) == (403, "application/json")
+    assert (body["jsonrpc"], body["id"]) == ("2.0", told)
+    error = body["error"]
+    assert isinstance(error, dict)
+    assert (error["code"], error["data"]["code"]) == (403, "not_allowed")

@@ -1,6 +1,6 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { action, base, door, key, tell } from "./report.mjs";
+import { base, door, key, tell } from "./report.mjs";
 
 const url = new URL(base("everything", "/mcp") ?? "https://everything.test/mcp");
 const headers = door === "base" ? { authorization: `Bearer ${key}` } : {};
@@ -13,21 +13,18 @@ const answer = (message) => {
   const at = message.indexOf("{");
   return at < 0 ? { message } : { answer: JSON.parse(message.slice(at)) };
 };
+const echo = async (message) => (await client.callTool({ name: "echo", arguments: { message } })).content[0].text;
 
 await client.connect(transport);
-if (action === "allowed") {
-  await tell(async () => (await client.listTools()).tools.map((tool) => tool.name), fields);
-  await tell(async () => (await client.callTool({ name: "echo", arguments: { message: "hello" } })).content[0].text, fields);
-  const steps = [];
-  await tell(async () => {
-    const long = { name: "trigger-long-running-operation", arguments: { duration: 0.2, steps: 2 } };
-    const done = await client.callTool(long, undefined, { onprogress: ({ progress }) => steps.push(progress) });
-    return [steps, done.content[0].text];
-  }, fields);
-}
-if (action === "denied") {
-  await tell(() => client.callTool({ name: "get-env", arguments: {} }), fields);
-  await tell(async () => (await client.callTool({ name: "echo", arguments: { message: "still" } })).content[0].text, fields);
-}
+await tell(async () => (await client.listTools()).tools.map((tool) => tool.name), fields);
+await tell(() => echo("hello"), fields);
+const steps = [];
+await tell(async () => {
+  const long = { name: "trigger-long-running-operation", arguments: { duration: 0.2, steps: 2 } };
+  const done = await client.callTool(long, undefined, { onprogress: ({ progress }) => steps.push(progress) });
+  return [steps, done.content[0].text];
+}, fields);
+await tell(() => client.callTool({ name: "get-env", arguments: {} }), fields);
+await tell(() => echo("still"), fields);
 await transport.terminateSession();
 await client.close();

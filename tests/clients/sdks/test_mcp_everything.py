@@ -6,15 +6,16 @@ The server keeps sessions and answers with event streams: what a server may do, 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from tests.clients.everything import Everything
 from tests.clients.sdks import vendors
-from tests.clients.sdks.conftest import Sdks
+from tests.clients.sdks.conftest import Run, Sdks
 from tests.clients.test_node_clients import Node, installed
 from tests.worlds.origin_thread import OriginThread
-from tests.worlds.product import running
+from tests.worlds.product import Done, running
 
 pytestmark = pytest.mark.wants("npm")
 
@@ -30,11 +31,9 @@ accounts:
     owners: %(owners)s
     rules:
       - {id: mcp, allow: {connection: everything, path: /mcp}}
-  narrow:
-    owners: %(owners)s
-    rules:
-      - {id: session, allow: {connection: everything, methods: [GET, DELETE], path: /mcp}}
-      - {id: echo, allow: {connection: everything, methods: [POST], path: /mcp}, when: "body.method != 'tools/call' || body.params.name == 'echo'"}
+      - id: no-env
+        deny: {connection: everything, methods: [POST], path: /mcp}
+        when: "body.method == 'tools/call' && body.params.name == 'get-env'"
 """
 PROGRAM = """
 import anyio, httpx2, logging
@@ -42,12 +41,10 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 async def main():
     async with reach() as client:
-        if action == "allowed":
-            await everything(client)
-        else:
-            try: await client.call_tool("get-env", {})
-            except MCPError as error: tell(number=error.code, text=error.message, data=error.data)
-            tell(echo=(await client.call_tool("echo", {"message": "still"})).content[0].text)
+        await everything(client)
+        try: await client.call_tool("get-env", {})
+        except MCPError as error: tell(number=error.code, text=error.message, data=error.data)
+        tell(again=(await client.call_tool("echo", {"message": "still"})).content[0].text)
 async def everything(client):
     tell(server=client.server_info.name)
     tell(tools=[tool.name for tool in (await client.list_tools()).tools])
@@ -63,10 +60,10 @@ async def everything(client):
     resources = (await client.list_resources()).resources
     tell(resources=len(resources))
     tell(resource=bool((await client.read_resource(resources[0].uri)).contents[0].text))
+anyio.run(main)
 """
 THROUGH = """
 from contextlib import asynccontextmanager
-action = sys.argv[1]
 @asynccontextmanager
 async def reach():
     async with Client("https://everything.test/mcp") as client: yield client
@@ -78,7 +75,6 @@ async def reach():
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=20) as http:
         async with Client(streamable_http_client(f"{base}/everything/mcp", http_client=http)) as client: yield client
 """
-RUN = "anyio.run(main)\n"
 DOORS = ("proxy", "base")
 
 
@@ -90,17 +86,24 @@ class Town:
     node: Node
     server: Everything
 
-    def python(self, door: str, action: str, account: str = "agent"):
+    def python(self, door: str) -> Run:
         before = len(self.server.heard)
         if door == "proxy":
-            run = self.sdks.run(THROUGH + PROGRAM + RUN, action, account=account)
+            run = self.sdks.run(THROUGH + PROGRAM, account="agent")
         else:
-            run = self.sdks.at_the_door(f"action = {action!r}\n{AT_THE_DOOR}{PROGRAM}{RUN}", account=account)
+            run = self.sdks.at_the_door(AT_THE_DOOR + PROGRAM, account="agent")
         keys = [line.split()[1] for line in run.done.err.splitlines() if line.startswith("key ")]
-        self._heard_the_secret_alone(before, keys)
+        self.heard_the_secret_alone(before, *keys)
         return run
 
-    def _heard_the_secret_alone(self, before: int, keys: list[str]) -> None:
+    def javascript(self, door: str) -> tuple[Done, list[dict[str, Any]]]:
+        before = len(self.server.heard)
+        done, told = self.node.run("mcp", door, "all")
+        assert vendors.SECRET not in done.out + done.err
+        self.heard_the_secret_alone(before, json.loads(done.err.splitlines()[1])["EXEAT_API_KEY"])
+        return done, told
+
+    def heard_the_secret_alone(self, before: int, *keys: str) -> None:
         heard = bytes(self.server.heard[before:])
         assert (
             heard.count(b"authorization: Bearer " + vendors.SECRET.encode()) == heard.count(b" HTTP/1.1\r\nhost:") > 0
@@ -120,8 +123,8 @@ def here() -> Iterator[Town]:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_the_python_client_does_everything(here: Town, door: str) -> None:
-    run = here.python(door, "allowed")
+def test_the_python_client_does_everything_and_reads_a_denial_as_a_json_rpc_error(here: Town, door: str) -> None:
+    run = here.python(door)
     told = {name: value for one in run.told for name, value in one.items()}
     assert {"echo", "get-sum", "get-env"} < set(told["tools"])
     assert told["echo"] == "Echo: hello"
@@ -134,16 +137,24 @@ def test_the_python_client_does_everything(here: Town, door: str) -> None:
     assert told["resource"] is True
     # A stream of the server's own, and the session's end, beside the calls.
     assert {record["op"]["method"] for record in run.records} == {"GET", "POST", "DELETE"}
-    assert {verdict for _, verdict in run.verdicts()} == {"allow"}
+    (denied,) = [record for record in run.records if record["type"] != "call.intent"]
+    assert [reason["rule"] for reason in denied["decision"]["reasons"]] == ["no-env"]
+    assert (told["number"], told["data"]["code"], told["data"]["call"]) == (403, "rule_denied", denied["call"])
+    assert told["text"].startswith("rule_denied: ")
+    assert told["again"] == "Echo: still", "the session has survived it"
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_the_typescript_client_does_everything(here: Town, door: str) -> None:
-    before = len(here.server.heard)
-    done, (tools, echo, long) = here.node.run("mcp", door, "allowed")
+def test_the_typescript_client_does_it_and_raises_with_our_error_in_its_message(here: Town, door: str) -> None:
+    """It makes an `McpError` of status 200 alone; so a program reads the body from the exception's message."""
+    done, (tools, echo, long, raised, again) = here.javascript(door)
     assert {"echo", "get-sum", "get-env"} < set(tools["ok"])
     assert echo == {"ok": "Echo: hello"}
     assert long["ok"][0] == [1, 2]
-    key = json.loads(done.err.splitlines()[1])["EXEAT_API_KEY"]
-    here._heard_the_secret_alone(before, [key])
-    assert {record["op"]["method"] for record in here.node.of_run(done, "call.intent")} == {"GET", "POST", "DELETE"}
+    records = here.node.of_run(done, "call.intent", "call.denied")
+    assert {record["op"]["method"] for record in records} == {"GET", "POST", "DELETE"}
+    (denied,) = [record for record in records if record["type"] == "call.denied"]
+    assert (raised["raised"], raised["number"]) == ("StreamableHTTPError", 403)
+    error = raised["answer"]["error"]
+    assert (error["code"], error["data"]["code"], error["data"]["call"]) == (403, "rule_denied", denied["call"])
+    assert again == {"ok": "Echo: still"}
