@@ -6,6 +6,7 @@ an agent that has seen the end of an answer can rely on the ledger having it too
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,8 @@ from proxy.http.emit import LAST_CHUNK, Head, Rewrite, emit_chunk, emit_response
 from proxy.http.response import ResponseHead
 from proxy.live import LiveCall
 from proxy.records import Content, media_type
-from proxy.replies.reply_filter import DROPPED, Filtering, ReplyFilter
+from proxy.replies.judge import Judge
+from proxy.replies.reply_filter import DROPPED, Filtering
 from proxy.upload import Upload
 from proxy.wire import Wire
 from rules.codes import Code
@@ -105,6 +107,12 @@ class Fulfilment:
         self._pool = pool
         self._timeouts = config.timeouts
         self._max_held = config.max_held_reply_bytes
+        # One: Python runs one at a time, and a second would only keep the ledger's waiting.
+        self._judges = ThreadPoolExecutor(1, thread_name_prefix="reply")
+
+    def close(self) -> None:
+        """No answer is judged any more; a thread that still does ends by itself."""
+        self._judges.shutdown(wait=False, cancel_futures=True)
 
     async def forward(
         self,
@@ -204,7 +212,10 @@ class Fulfilment:
         filter_ = None if filtering is None or response.bodyless else filtering(response)
         idle = self._timeouts.stream_idle if relay.is_event_stream else self._timeouts.body_idle
         try:
-            tail = await relay.run(self._max_held, idle, filter_)
+            if filter_ is None:
+                tail = await relay.run(self._max_held, idle)
+            else:
+                tail = await relay.run_filtered(Judge(filter_, live, self._judges), idle)
         except BaseException:
             self.give_back(live)
             raise
@@ -255,13 +266,10 @@ class _Relay:
         """SHA-256 of the body so far."""
         return self._hash.digest()
 
-    async def run(self, max_held: int, idle_seconds: float, filter_: ReplyFilter | None = None) -> bytes:
+    async def run(self, max_held: int, idle_seconds: float) -> bytes:
         """Relays all but the returned tail."""
         response, upstream = self._response, self._upstream
         self._idle_seconds = idle_seconds
-        if filter_ is not None:
-            self._dropped = DROPPED
-            return await (self._filtered_stream(filter_) if filter_.streams else self._filtered_whole(filter_))
         length = response.content_length
         if length is not None and length > max_held and not response.bodyless:
             return await self._counted(length)
@@ -318,30 +326,32 @@ class _Relay:
             await self._drained()
         return LAST_CHUNK
 
-    async def _filtered_whole(self, filter_: ReplyFilter) -> bytes:
+    async def run_filtered(self, judge: Judge, idle_seconds: float) -> bytes:
+        """As `run`, through a filter. Raises `UpstreamBroken` where nothing of the answer is passed on."""
+        self._idle_seconds = idle_seconds
+        self._dropped = DROPPED
+        return await (self._filtered_stream(judge) if judge.filter.streams else self._filtered_whole(judge))
+
+    async def _filtered_whole(self, judge: Judge) -> bytes:
         """An answer that is judged whole: held, and all of it is tail."""
-        held, before = self._live.held, self._live.held.count
-        received = 0
-        while filter_.refused is None and (piece := await self._received()):
-            received += len(piece)
-            held.resize(before + received)
-            filter_.feed(piece)
-        body = self._counting(filter_.end())
-        if filter_.refused is not None:
-            raise UpstreamBroken(f"the service's answer is not passed on: {filter_.refused}")
+        while judge.filter.refused is None and (piece := await self._received()):
+            await judge.feed(piece)
+        body = self._counting(await judge.end())
+        if judge.filter.refused is not None:
+            raise UpstreamBroken(f"the service's answer is not passed on: {judge.filter.refused}")
         return self._head(content_length=self.length) + body
 
-    async def _filtered_stream(self, filter_: ReplyFilter) -> bytes:
+    async def _filtered_stream(self, judge: Judge) -> bytes:
         """A stream, as far as its filter gives it: all but its last chunk, and but what a refusal ends it with."""
         self._begin(self._head(content_length=None))
         while data := await self._received():
-            given = self._counting(filter_.feed(data))
-            if filter_.refused is not None:
+            given = self._counting(await judge.feed(data))
+            if judge.filter.refused is not None:
                 return emit_chunk(given) + LAST_CHUNK
             if given:
                 self._wire.write(emit_chunk(given))
                 await self._drained()
-        return emit_chunk(self._counting(filter_.end())) + LAST_CHUNK
+        return emit_chunk(self._counting(await judge.end())) + LAST_CHUNK
 
     async def _drained(self) -> None:
         """The agent has taken enough; a large answer gives others their turn after each piece."""

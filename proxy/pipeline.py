@@ -147,6 +147,7 @@ class Pipeline:
     def close(self) -> None:
         """No body is read any more; threads that still read one end by themselves."""
         self._intake.close()
+        self._fulfilment.close()
 
     def _lap(self, journey: Journey, step: Step) -> None:
         now = time.perf_counter_ns()

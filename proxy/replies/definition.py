@@ -18,6 +18,8 @@ from rules.content.strict_json import read_decimal, read_whole
 _LARGEST_PLAIN: Final = 21
 """ECMAScript Number::toString: more digits before the point than this, and an exponent is written."""
 _SMALLEST_PLAIN: Final = -6
+_text: Final = json.JSONEncoder(ensure_ascii=False).encode
+"""Section 3.2.2.2: what Python escapes here is what has to be, in the same form."""
 
 
 def definition_digest(tool: Value) -> str:
@@ -30,7 +32,8 @@ def canonical(value: Value) -> str:
     match value:
         case dict():
             # Section 3.2.3: by UTF-16 code units, which differ from code points above U+FFFF.
-            names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+            plain = "".join(value).isascii()
+            names = sorted(value) if plain else sorted(value, key=lambda name: name.encode("utf-16-be"))
             return "{" + ",".join(f"{_text(name)}:{canonical(value[name])}" for name in names) + "}"
         case list():
             return "[" + ",".join(map(canonical, value)) + "]"
@@ -40,11 +43,6 @@ def canonical(value: Value) -> str:
             return _text(value)
         case _:
             return json.dumps(value)
-
-
-def _text(text: str) -> str:
-    # Section 3.2.2.2: what Python escapes with ensure_ascii off is what has to be, in the same form.
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _number(text: str) -> str:

@@ -16,6 +16,8 @@ from proxy.replies.messages import May, filtered
 from proxy.replies.reply_filter import ReplyRefused
 from rules.codes import TABLE, Code
 
+MAX_EVENT_LINES: Final = 10_000
+"""A line costs as much as a hundred bytes; messages are written in one, or in some hundred for people."""
 MAX_EVENT_BYTES: Final = 1024 * 1024
 """As large as a held body; the Python SDK reads no larger event."""
 _END_OF_LINE: Final = re.compile(rb"\r\n|\n|\r")
@@ -72,6 +74,11 @@ class EventStreamFilter:
         self._size = 0
         self.refused: str | None = None
 
+    @property
+    def held(self) -> int:
+        """Bytes of the event that is not complete."""
+        return self._size + self._lines.pending
+
     def feed(self, data: bytes) -> bytes:
         """The events that are complete now, with the tools that may stay."""
         if self.refused is not None:
@@ -83,7 +90,7 @@ class EventStreamFilter:
             self._bound(self._lines.pending)
         except ReplyRefused as error:
             self.refused = error.detail
-            self._event.clear()
+            self._forget()
             answered = error.request_id or self._request_id
             if answered is not None:
                 given.append(b"data: %b\n\n" % refusal(error.detail, answered))
@@ -91,18 +98,25 @@ class EventStreamFilter:
 
     def end(self) -> bytes:
         """Nothing: an event that is not complete is none."""
-        self._event.clear()
+        self._forget()
         return b""
+
+    def _forget(self) -> None:
+        self._event, self._size, self._lines = [], 0, Lines()
 
     def _bound(self, pending: int) -> None:
         if self._size + pending > MAX_EVENT_BYTES:
             raise ReplyRefused(f"an event is longer than {MAX_EVENT_BYTES} bytes")
+        if len(self._event) > MAX_EVENT_LINES:
+            raise ReplyRefused(f"an event has more than {MAX_EVENT_LINES} lines")
 
     def _line(self, line: bytes) -> bytes:
-        self._bound(len(line))
         if not line:
+            if not self._event:
+                return b""  # it ends no event
             lines, self._event, self._size = self._event, [], 0
             return self._dispatch([_text(one) for one in lines])
+        self._bound(len(line))
         if line.startswith(b":") and not self._event:
             return _plain(_text(line)) + b"\n"
         self._event.append(line)
@@ -110,7 +124,7 @@ class EventStreamFilter:
         return b""
 
     def _dispatch(self, lines: list[str]) -> bytes:
-        """One event, or an empty line between events."""
+        """One event."""
         data = "\n".join(_value(line) for line in lines if _field(line) == "data")
         replaced = filtered(data.encode("utf-8"), self._may) if data else None
         out: list[bytes] = []

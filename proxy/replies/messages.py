@@ -13,7 +13,7 @@ from proxy.replies.definition import definition_digest
 from proxy.replies.reading import Number, Value, read_value, write_value
 from proxy.replies.reply_filter import ReplyRefused
 from rules.content.refused import ContentRefused
-from rules.content.strict_json import check_text
+from rules.content.strict_json import check_text, has_odd_text
 
 type May = Callable[[str, str], bool]
 """Whether a tool of this name, with this digest of its definition, may be shown."""
@@ -28,13 +28,14 @@ def filtered(data: bytes, may: May) -> bytes | None:
         value = read_value(data)
     except ContentRefused as error:
         raise ReplyRefused(error.detail) from None
+    odd = has_odd_text(data)
     changed = False
     for message in value if isinstance(value, list) else [value]:
         if isinstance(message, list):
             raise ReplyRefused("a batch inside a batch")
         if isinstance(message, dict):
             try:
-                changed |= _filter_message(message, may)
+                changed |= _filter_message(message, may, odd)
             except ContentRefused as error:
                 raise ReplyRefused(error.detail, _id_of(message)) from None
     return write_value(value).encode("ascii") if changed else None
@@ -45,7 +46,7 @@ def has_tools(data: bytes) -> bool:
     return filtered(data, lambda _name, _digest: False) is not None
 
 
-def _filter_message(message: dict[str, Value], may: May) -> bool:
+def _filter_message(message: dict[str, Value], may: May, odd: bool) -> bool:
     result = _member(message, "result")
     if not isinstance(result, dict):
         return False
@@ -54,20 +55,21 @@ def _filter_message(message: dict[str, Value], may: May) -> bool:
         return False
     if not isinstance(tools, list):
         raise ContentRefused("a result whose tools are not a list")
-    kept = [tool for tool in tools if _may_stay(tool, may)]
+    kept = [tool for tool in tools if _may_stay(tool, may, odd)]
     if len(kept) == len(tools):
         return False
     result["tools"] = kept
     return True
 
 
-def _may_stay(tool: Value, may: May) -> bool:
+def _may_stay(tool: Value, may: May, odd: bool) -> bool:
     if not isinstance(tool, dict):
         raise ContentRefused("a tool that is not an object")
     name = _member(tool, "name")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise ContentRefused("a tool without a name")
-    _check_tool(tool)
+    if odd:
+        _check_tool(tool)
     return may(name, definition_digest(tool))
 
 

@@ -43,13 +43,13 @@ def write_value(value: Value) -> str:
     """JSON of the value, ASCII alone: no reader finds the end of a line in it."""
     match value:
         case dict():
-            return "{" + ",".join(f"{json.dumps(name)}:{write_value(member)}" for name, member in value.items()) + "}"
+            return "{" + ",".join(f"{_text(name)}:{write_value(member)}" for name, member in value.items()) + "}"
         case list():
             return "[" + ",".join(map(write_value, value)) + "]"
         case Number():
             return value.text
         case _:
-            return json.dumps(value)
+            return _text(value)
 
 
 def _members(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
@@ -66,3 +66,4 @@ def _constant(name: str) -> NoReturn:
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_members, parse_int=Number, parse_float=Number, parse_constant=_constant
 )
+_text: Final = json.JSONEncoder().encode

@@ -26,6 +26,11 @@ class ReplyFilter(Protocol):
     refused: str | None
     """Why the answer is not passed on, safe for an agent; from then on nothing more is given."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of what they belong to."""
+        ...
+
     def feed(self, data: bytes) -> bytes:
         """What the agent gets now."""
         ...

@@ -21,6 +21,11 @@ class _Whole:
         self._length = 0
         self.refused: str | None = None
 
+    @property
+    def held(self) -> int:
+        """All of it."""
+        return self._length
+
     def feed(self, data: bytes) -> bytes:
         """Nothing yet."""
         if self.refused is None:
@@ -30,6 +35,7 @@ class _Whole:
                 self.refused = f"the answer is longer than {MAX_BYTES} bytes"
         if self.refused is not None:
             self._parts.clear()
+            self._length = 0
         return b""
 
     def end(self) -> bytes:
@@ -38,6 +44,7 @@ class _Whole:
             return b""
         data = b"".join(self._parts)
         self._parts.clear()
+        self._length = 0
         try:
             return self._judged(data) if data else b""
         except ReplyRefused as error:

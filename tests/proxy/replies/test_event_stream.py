@@ -50,7 +50,7 @@ def test_every_end_of_a_line_is_one(end: bytes) -> None:
     ("stream", "out"),
     [
         (b"", b""),
-        (b"\n", b"\n"),
+        (b"\n\r\n\r", b""),  # it ends no event
         (b"\xef\xbb\xbfdata: 1\n\n", b"data: 1\n\n"),  # the mark belongs to the encoding
         (b"data: 1\n\n\xef\xbb\xbfdata: 2\n\n", b"data: 1\n\n\n"),  # elsewhere it makes another field, which is unknown
         (b"data\n\n", b"data: \n\n"),
@@ -90,6 +90,8 @@ def test_streams_come_out_as_the_standard_reads_them(stream: bytes, out: bytes) 
         b"data: " + b" " * MAX_EVENT_BYTES + b"1\n\n",
         b"data: " + b"1" * MAX_EVENT_BYTES,
         (b"data: " + b" " * 1000 + b"\n") * 1100,
+        b"data\n" * 11_000,
+        b":" + b" " * MAX_EVENT_BYTES + b"\n",
     ],
 )
 @pytest.mark.parametrize("size", [None, 1000])

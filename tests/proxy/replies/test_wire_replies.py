@@ -89,6 +89,20 @@ async def test_a_list_in_one_message_is_filtered_and_counted_anew(
         assert names_in((await agent.request("POST", "/things/mcp", LIST)).body) == ["add"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_long_list_is_filtered_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    listed = [{**ADD, "name": f"add{number}", "description": "x" * 900} for number in range(300)]
+    data = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [*listed, EVIL]}}).encode()
+    script = answers(EVENTS + chunk(event(data)) + b"0\r\n\r\n" if stream else reply(data))
+    async with tools(tmp_path, script, monkeypatch) as here, here.agent() as agent:
+        for _ in range(2):
+            answer = await agent.request("POST", "/things/mcp", LIST)
+            message = read(answer.body).events[0][1] if stream else answer.body
+            assert names_in(message) == [tool["name"] for tool in listed]
+
+
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_a_list_on_a_stream_is_filtered_and_the_stream_stays_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
