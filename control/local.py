@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from control import authority_life
+from control import authority_life, policy_life
 from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.operations import (
@@ -25,9 +25,7 @@ from control.operations import (
     LedgerStatus,
     OperationError,
     PolicyApplied,
-    PolicyFault,
     PolicyInForce,
-    PolicyRefused,
     PolicyText,
     Provenance,
     Recorded,
@@ -44,7 +42,6 @@ from control.operations import (
     WouldRevoke,
     WrongUse,
 )
-from control.policies import text_as_folder
 from control.state import (
     RevocationDone,
     RevocationIncomplete,
@@ -58,7 +55,6 @@ from credentials.actor import Actor
 from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret
 from credentials.tokens import CredentialRejected, IssuedToken
-from rules.policy.source import PolicyInvalid
 
 if TYPE_CHECKING:
     from control.node import Node
@@ -121,39 +117,8 @@ class Local:
 
     def apply_policy(self, text: PolicyText, provenance: Provenance) -> PolicyApplied:
         """See `Operations.apply_policy`."""
-        with text_as_folder(text) as path, _explained():
-            try:
-                done = self._state.apply_policy(
-                    path,
-                    self._actor,
-                    commit=provenance.commit,
-                    author=provenance.author,
-                    approver=provenance.approver,
-                )
-            except PolicyInvalid as invalid:
-                faults = (PolicyFault(e.file, e.line, e.column, e.message, e.fix) for e in invalid.errors)
-                raise PolicyRefused(tuple(faults)) from invalid
-        tenants = tuple(done.policy.tenants.values())
-        return PolicyApplied(
-            digest=done.digest,
-            previous=done.previous,
-            tenants=tuple(tenant.tenant for tenant in tenants),
-            accounts=sum(len(tenant.accounts) for tenant in tenants),
-            connections=sum(len(tenant.connections) for tenant in tenants),
-            warnings=(*(str(warning) for warning in done.warnings), *self._beyond_authority()),
-            secrets_missing=self._state.missing_secrets(),
-            seq=done.seq,
-            tests=done.tests,
-        )
-
-    def _beyond_authority(self) -> tuple[str, ...]:
-        if self._node is None:
-            return ()
-        hosts = authority_life.policy_hosts(self._state.policy)
-        return tuple(
-            f"{host} is outside the authority's name constraints: calls to it are refused (exeat ca rotate --constrain)"
-            for host in authority_life.outside(self._node.authorities.active.permitted, hosts)
-        )
+        with _explained():
+            return policy_life.apply(text, provenance, self._state, self._actor, self._node)
 
     def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:
         """See `Operations.set_secret`."""

@@ -89,6 +89,10 @@ class PolicyApplied:
     seq: int
     tests: int = 0
     """How many tests the policy has, and has passed."""
+    opens: tuple[str, ...] = ()
+    """In lines for people, as `rules.policy.diff` has them; so the next two."""
+    closes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,16 @@ def text_as_folder(text: PolicyText) -> Iterator[Path]:
         yield folder / text.files[0][0] if text.single else folder
 
 
+def secrets_wanted(policy: PolicySet) -> frozenset[tuple[str, str]]:
+    """Tenant and name of every secret that a connection of the policy presents."""
+    return frozenset(
+        (tenant.tenant, connection.binding.secret_name)
+        for tenant in policy.tenants.values()
+        for connection in tenant.connections.values()
+        if connection.binding is not None
+    )
+
+
 def provenance_of(path: Path) -> Provenance:
     """What git says about the policy's folder; empty outside of a work tree or when it has changes."""
     folder = path if path.is_dir() else path.parent

@@ -31,7 +31,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("init", "init", "init", "Write a first policy to start from."),
     Entry("check", "policy", "check", "Check a policy without applying it."),
     Entry("test", "policy_tests", "test", "Try the tests that stand in a policy."),
-    Entry("policy", "policy", "policy", "Apply a policy, and explain one."),
+    Entry("policy", "policy", "policy", "Compare, apply and explain policies."),
     Entry("actions", "actions", "actions", "List everything an account can do, and who answers for it."),
     Entry("secret", "secret", "secret", "Set, list and remove the secrets of connections."),
     Entry("token", "token", "token", "Issue, renew and inspect agents' credentials."),

@@ -8,12 +8,14 @@ import click
 
 from control.cli.connect import operations
 from control.cli.invocation import Exit, Invocation, command_options, counted
+from control.cli.policy_diff import active_policy, change_document, change_lines, diff
 from control.cli.policy_explain import explain
 from control.cli.policy_tests import failures, report_document, summary
 from control.codec import to_json
 from control.operations import PolicyApplied, PolicyRefused
-from control.policies import Checked, check_policy, provenance_of
+from control.policies import Checked, check_policy, provenance_of, secrets_wanted
 from proxy.trial import run_cases
+from rules.policy.diff import Summary, summarise
 
 _PATH = click.argument("path", type=click.Path(path_type=Path))
 
@@ -44,11 +46,12 @@ def check(invocation: Invocation, path: Path, *, strict: bool) -> None:
         invocation.end(Exit.NO)
 
 
-@click.group(short_help="Apply a policy, and explain one.")
+@click.group(short_help="Compare, apply and explain policies.")
 def policy() -> None:
-    """Apply a policy, and say what one would decide."""
+    """Say what a policy would change, apply it, and say what one would decide."""
 
 
+policy.add_command(diff)
 policy.add_command(explain)
 
 
@@ -57,9 +60,18 @@ policy.add_command(explain)
 @click.option("--commit", metavar="ID", help="Recorded as declared. Default: what git says of committed files.")
 @click.option("--author", metavar="WHO", help="Recorded as declared. Default: what git says of committed files.")
 @click.option("--approver", metavar="WHO", help="Recorded as declared.")
+@click.option("--dry-run", is_flag=True, help="Do all but that: say what would open and close. Nothing is recorded.")
 @command_options
-def apply(invocation: Invocation, path: Path, *, commit: str | None, author: str | None, approver: str | None) -> None:
-    """Validate a policy, try its tests, and make it the active one, as a whole.
+def apply(
+    invocation: Invocation,
+    path: Path,
+    *,
+    commit: str | None,
+    author: str | None,
+    approver: str | None,
+    dry_run: bool,
+) -> None:
+    """Validate a policy, try its tests, say what it opens and closes, and make it the active one, as a whole.
 
     When it is refused, or fails a test, the last good one stays.
     """
@@ -69,6 +81,9 @@ def apply(invocation: Invocation, path: Path, *, commit: str | None, author: str
         lines = [*failures(report), f"{summary(report)}; nothing was applied"]
         invocation.answer({"applied": False, **report_document(report)}, "\n".join(lines))
         invocation.end(Exit.NO)
+    if dry_run:
+        _would_apply(invocation, checked, report.passed)
+        return
     found = provenance_of(path)
     declared = replace(
         found, commit=commit or found.commit, author=author or found.author, approver=approver or found.approver
@@ -81,18 +96,39 @@ def apply(invocation: Invocation, path: Path, *, commit: str | None, author: str
     invocation.answer(to_json(applied), describe(applied))
 
 
+def _would_apply(invocation: Invocation, checked: Checked, tests: int) -> None:
+    with operations(invocation) as on:
+        old = active_policy(on)
+        held = {(row.tenant, row.name) for row in on.list_secrets()}
+    new = checked.compiled
+    change = summarise(old, new)
+    missing = tuple(f"{tenant}/{name}" for tenant, name in sorted(secrets_wanted(new) - held))
+    passed = f"  tests {tests}/{tests}" if tests else ""
+    rows = [*change_lines(change), f"would be active: {new.digest[:19]}  {_size(checked)}{passed}"]
+    if old is not None and old.digest == new.digest:
+        rows[-1] += "  (unchanged)"
+    rows += [str(warning) for warning in checked.source.warnings]
+    rows += map(_missing, missing)
+    document = change_document(old, new, change) | {"applied": False, "tests": tests, "secrets_missing": list(missing)}
+    invocation.answer(document, "\n".join(rows))
+
+
 def describe(applied: PolicyApplied) -> str:
-    """What is active now, and what is still missing."""
+    """What was opened and closed, what is active now, and what is still missing."""
+    change = Summary(applied.opens, applied.closes, applied.changes)
     counts = _counts(len(applied.tenants), applied.accounts, applied.connections)
     tests = f"  tests {applied.tests}/{applied.tests}" if applied.tests else ""
-    lines = [f"active: {applied.digest[:19]}  {counts}{tests}  proof #{applied.seq}"]
+    lines = [*change_lines(change), f"active: {applied.digest[:19]}  {counts}{tests}  proof #{applied.seq}"]
     if applied.previous == applied.digest:
-        lines[0] += "  (unchanged)"
+        lines[-1] += "  (unchanged)"
     lines += [f"warning: {warning}" for warning in applied.warnings]
-    for missing in applied.secrets_missing:
-        tenant, _, name = missing.partition("/")
-        lines.append(f"secret missing: exeat secret set {name} --tenant {tenant} < FILE")
+    lines += map(_missing, applied.secrets_missing)
     return "\n".join(lines)
+
+
+def _missing(secret: str) -> str:
+    tenant, _, name = secret.partition("/")
+    return f"secret missing: exeat secret set {name} --tenant {tenant} < FILE"
 
 
 def _checked(invocation: Invocation, path: Path) -> Checked:

@@ -48,6 +48,8 @@ class Applied:
     previous: str | None
     seq: int
     policy: PolicySet
+    replaced: PolicySet | None
+    """What it took the place of; None: every call was denied."""
     warnings: tuple[PolicyWarning, ...]
     tests: int
     """How many tests it has, and has passed."""
@@ -136,8 +138,8 @@ class Policies:
             self._undo(activation, entry, error)
             raise StateUnavailable(f"{error.message}; the last policy stays active") from error
         self.fault = None
-        self.active = Active(policy, receipt.seq, policy.digest)
-        return Applied(policy.digest, previous, receipt.seq, policy, source.warnings, tests)
+        replaced, self.active = self.active.policy, Active(policy, receipt.seq, policy.digest)
+        return Applied(policy.digest, previous, receipt.seq, policy, replaced, source.warnings, tests)
 
     def in_force(self, moment: datetime | None) -> Stored:
         """The policy that was active at a moment, now when None. Raises `StateRefused` when none was."""

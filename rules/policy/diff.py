@@ -21,6 +21,12 @@ class Summary:
     changes: tuple[str, ...]
     """Whether it opens or closes cannot be told from the policy: another host, another secret, other owners."""
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Each with what it is before it: `opens: ...`, `closes: ...`, `changes: ...`."""
+        kinds = (("opens", self.opens), ("closes", self.closes), ("changes", self.changes))
+        return tuple(f"{kind}: {line}" for kind, lines in kinds for line in lines)
+
 
 def summarise(old: PolicySet | None, new: PolicySet) -> Summary:
     """What applying `new` in place of `old` opens, closes and changes; `old` None: nothing was allowed before.
@@ -85,21 +91,44 @@ class _Diff:
             self.opens.append(f"{where}: account added")
         elif old.owners != new.owners:
             self.changes.append(f"{where}: owners")
+        if old is not None and old.stage != new.stage:
+            self.changes.append(f"{where}: stage {new.stage}, was {old.stage}")
         if old is None:
             # All of it is new: what its deny rules keep out was not open before.
             self.opens += [f"{where}: allow {rule.id}: {_reach(rule)}" for rule in new.allow.rules]
             self.opens += [f"{where}: except {rule.id}: {_reach(rule)}" for rule in new.deny.rules]
             return
-        _each(_by_id(old.allow.rules), _by_id(new.allow.rules), self._rule(where, "allow"))
-        _each(_by_id(old.deny.rules), _by_id(new.deny.rules), self._rule(where, "deny"))
+        self._rules(where, "allow", old.allow.rules, new.allow.rules)
+        self._rules(where, "deny", old.deny.rules, new.deny.rules)
         self.limits(where, old.limits, new.limits)
         self._bound(where, "longest credential", old.max_ttl_seconds, new.max_ttl_seconds, write_duration)
+        if old.default_ttl_seconds != new.default_ttl_seconds:
+            was, is_ = map(write_duration, (old.default_ttl_seconds, new.default_ttl_seconds))
+            self.changes.append(f"{where}: credential when none is asked for {is_}, was {was}")
+
+    def _rules(self, where: str, verb: str, old: tuple[Rule, ...], new: tuple[Rule, ...]) -> None:
+        was, is_ = _by_id(old), _by_id(new)
+        gone = {(_place(rule), rule.when): rule.id for rule in old if rule.id not in is_}
+        for rule in new:
+            named = None if rule.id in was else gone.pop((_place(rule), rule.when), None)
+            if named is not None:
+                self.changes.append(f"{where}: {verb} {named} is now called {rule.id}")
+                del was[named], is_[rule.id]
+        _each(was, is_, self._rule(where, verb))
 
     def _rule(self, where: str, verb: str) -> Callable[[str, Rule | None, Rule | None], None]:
+        widens, narrows = (self.opens, self.closes) if verb == "allow" else (self.closes, self.opens)
+
         def take(name: str, old: Rule | None, new: Rule | None) -> None:
-            if old is not None and new is not None and _reach(old) == _reach(new):
-                return  # it only moved
-            widens, narrows = (self.opens, self.closes) if verb == "allow" else (self.closes, self.opens)
+            if old is not None and new is not None:
+                if (_place(old), old.when) == (_place(new), new.when):
+                    return  # it only moved
+                if _place(old) == _place(new) and (old.when is None or new.when is None):
+                    # A condition that is added only takes calls away from what the rule means, one that goes only adds.
+                    was = "always" if old.when is None else f"only {_condition(old)}"
+                    told = widens if new.when is None else narrows
+                    told.append(f"{where}: {verb} {name}: {_reach(new)}, was {was}")
+                    return
             if old is not None:
                 narrows.append(f"{where}: no longer {verb} {name}: {_reach(old)}")
             if new is not None:
@@ -177,10 +206,22 @@ def _by_name(rates: tuple[Rate, ...]) -> dict[str, Rate]:
 
 def _reach(rule: Rule) -> str:
     """The calls that a rule means."""
+    return _place(rule) if rule.when is None else f"{_place(rule)}, {_condition(rule)}"
+
+
+def _condition(rule: Rule) -> str:
+    """On one line; as it is written where it is on one."""
+    if rule.when is None:
+        return ""
+    text = rule.when.text
+    return f"when {text if text.isprintable() else ' '.join(text.split())}"
+
+
+def _place(rule: Rule) -> str:
+    """The calls that a rule means where it has no condition."""
     methods = "any method" if rule.methods is None else ",".join(sorted(rule.methods))
     body = "" if rule.body == HELD else f", body {rule.body.described}"
-    when = "" if rule.when is None else f", when {rule.when.text}"
-    return f"{methods} {rule.connection} {rule.template.text}{body}{when}"
+    return f"{methods} {rule.connection} {rule.template.text}{body}"
 
 
 def _written(rate: Rate | None) -> str:

@@ -1,12 +1,14 @@
 """What a change opens and closes."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from rules.policy.compile import PolicySet, compile_policy
+from rules.policy.compile import Account, Connection, PolicySet, TenantPolicy, compile_policy
 from rules.policy.diff import Summary, summarise
 from rules.policy.load import load_policy, parse_policy
+from rules.policy.matcher import Rule
 from tests.worlds.authority import Authority
 
 BASE = """\
@@ -83,6 +85,28 @@ CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
         ["acme: connection tickets: presented as {'basic': 'bob'}, was bearer"],
     ),
     (
+        "path: /api/**}}",
+        "path: /api/**}, when: now.hour < 8}",
+        [],
+        ["acme/agent: allow read: GET tickets /api/**, when now.hour < 8, was always"],
+        [],
+    ),
+    (
+        "methods: [DELETE]}}",
+        "methods: [DELETE]}, when: now.hour < 8}",
+        ["acme/agent: deny keep: DELETE * /**, when now.hour < 8, was always"],
+        [],
+        [],
+    ),
+    ("id: read", "id: look", [], [], ["acme/agent: allow read is now called look"]),
+    (
+        "tenant: acme",
+        "tenant: acme\ncredentials: {ttl: 6m}",
+        [],
+        [],
+        ["acme/agent: credential when none is asked for 6m, was 5m"],
+    ),
+    (
         "acme.zendesk.com",
         "new.zendesk.com",
         [],
@@ -131,6 +155,43 @@ def test_going_back_closes_what_was_opened(
     before, after = policy(BASE), policy(BASE.replace(old, new, 1))
     back = summarise(after, before)
     assert (len(back.opens), len(back.closes), len(back.changes)) == (len(closes), len(opens), len(changes))
+
+
+def test_a_condition_that_changed_closes_what_it_was_and_opens_what_it_is() -> None:
+    def under(condition: str) -> PolicySet:
+        return policy(BASE.replace("path: /api/**}}", f"path: /api/**}}, when: {condition}}}"))
+
+    before, after = under("\"path.x == 'a b'\""), under("\"path.x == 'a  b'\"")
+    # Two spaces in a literal are another literal.
+    assert summarise(before, after) == Summary(
+        ("acme/agent: allow read: GET tickets /api/**, when path.x == 'a  b'",),
+        ("acme/agent: no longer allow read: GET tickets /api/**, when path.x == 'a b'",),
+        (),
+    )
+    assert [line.split(":")[0] for line in summarise(before, after).lines] == ["opens", "closes"]
+    assert summarise(under("now.hour < 8"), policy(BASE)).opens == (
+        "acme/agent: allow read: GET tickets /api/**, was only when now.hour < 8",
+    )
+
+
+def test_nothing_that_is_judged_by_is_left_out() -> None:
+    """A member that is added to what a policy compiles to has to be told of: this test asks for it by name."""
+    assert {field.name for field in fields(Account)} == {
+        "tenant", "name", "owners", "stage", "max_ttl_seconds", "default_ttl_seconds", "allow", "deny", "limits",
+        "reading", "conditional",  # these two follow from allow and deny
+    }  # fmt: skip
+    assert {field.name for field in fields(Rule)} == {
+        "id", "connection", "methods", "template", "body", "when",
+        "position", "rank",  # which of several rules is named
+    }  # fmt: skip
+    assert {field.name for field in fields(Connection)} == {
+        "tenant", "name", "scheme", "host", "port", "service", "binding", "dial", "networks", "ca_pem", "ca_added",
+        "price_micros", "currency",
+        "denied_keys", "unsafe_plaintext",  # told of for the tenant; follows from scheme
+    }  # fmt: skip
+    assert {field.name for field in fields(TenantPolicy)} == {
+        "tenant", "digest", "timezone", "roles", "accounts", "connections", "denied_keys", "_destinations",
+    }  # fmt: skip
 
 
 def test_an_account_and_a_tenant_that_go_close_as_a_whole() -> None:
