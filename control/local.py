@@ -42,6 +42,7 @@ from control.operations import (
     WouldRevoke,
     WrongUse,
 )
+from control.policy_views import PolicyActivation
 from control.state import (
     RevocationDone,
     RevocationIncomplete,
@@ -119,6 +120,16 @@ class Local:
         """See `Operations.apply_policy`."""
         with _explained():
             return policy_life.apply(text, provenance, self._state, self._actor, self._node)
+
+    def policy_history(self, limit: int) -> tuple[PolicyActivation, ...]:
+        """See `Operations.policy_history`."""
+        with _explained():
+            return policy_life.history(limit, self._state)
+
+    def roll_back_policy(self, to: str | None, provenance: Provenance) -> PolicyApplied:
+        """See `Operations.roll_back_policy`."""
+        with _explained():
+            return policy_life.roll_back(to, provenance, self._state, self._actor, self._node)
 
     def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:
         """See `Operations.set_secret`."""

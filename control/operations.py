@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from control.authority_views import AuthoritiesShown, RotationAsked
+from control.policy_views import PolicyActivation
 from credentials.revocation import Target
 from credentials.secret import Secret
 
@@ -72,6 +73,7 @@ class Provenance:
     commit: str | None = None
     author: str | None = None
     approver: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +333,14 @@ class Operations(Protocol):
 
     def policy_in_force(self, moment: datetime | None) -> PolicyInForce:
         """The policy that was active at a moment, now when None. `Refused` when none was."""
+        ...
+
+    def policy_history(self, limit: int) -> tuple[PolicyActivation, ...]:
+        """The newest activations, the newest first."""
+        ...
+
+    def roll_back_policy(self, to: str | None, provenance: Provenance) -> PolicyApplied:
+        """A policy that was active before is again: by digest or number; None: the one before this one."""
         ...
 
     def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:

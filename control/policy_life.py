@@ -1,10 +1,12 @@
 """A policy becomes the active one: the operations on policies, done to a state that this process holds."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from control import authority_life
 from control.operations import PolicyApplied, PolicyFault, PolicyRefused, PolicyText, Provenance
 from control.policies import text_as_folder
+from control.policy_views import PolicyActivation
 from control.state import State
 from control.state.policies import Applied
 from credentials.actor import Actor
@@ -19,11 +21,39 @@ def apply(text: PolicyText, provenance: Provenance, state: State, actor: Actor, 
     """See `Operations.apply_policy`. Raises the state's errors, and `PolicyRefused`."""
     with text_as_folder(text) as path:
         try:
-            done = state.apply_policy(
-                path, actor, commit=provenance.commit, author=provenance.author, approver=provenance.approver
-            )
+            done = state.apply_policy(path, actor, **asdict(provenance))
         except PolicyInvalid as invalid:
             raise _refused(invalid) from invalid
+    return _applied(done, state, node)
+
+
+def history(limit: int, state: State) -> tuple[PolicyActivation, ...]:
+    """See `Operations.policy_history`."""
+    newest = None
+    shown: list[PolicyActivation] = []
+    for found in state.policy_history(limit):
+        newest = newest or found.number
+        shown.append(
+            PolicyActivation(
+                number=found.number,
+                digest=found.digest,
+                previous=found.previous,
+                at=found.at,
+                by=f"{found.actor['name']} ({found.actor['kind']} {found.actor['id']})",
+                seq=found.seq,
+                active=found.number == newest and state.policy is not None,
+                **{name: found.declared.get(name) for name in ("commit", "author", "approver", "reason")},
+            )
+        )
+    return tuple(shown)
+
+
+def roll_back(to: str | None, provenance: Provenance, state: State, actor: Actor, node: "Node | None") -> PolicyApplied:
+    """See `Operations.roll_back_policy`. Raises the state's errors, and `PolicyRefused`."""
+    try:
+        done = state.roll_back_policy(to, actor, **asdict(provenance))
+    except PolicyInvalid as invalid:
+        raise _refused(invalid) from invalid
     return _applied(done, state, node)
 
 

@@ -38,6 +38,7 @@ from control.operations import (
     WouldRevoke,
     WrongUse,
 )
+from control.policy_views import PolicyActivation
 from credentials.revocation import Target
 from credentials.secret import Secret
 
@@ -103,6 +104,16 @@ class Remote:
         body = {"files": files, "single": text.single, "provenance": to_json(provenance)}
         return from_json(PolicyApplied, self._ask("POST", "/policy", body))
 
+    def policy_history(self, limit: int) -> tuple[PolicyActivation, ...]:
+        """See `Operations.policy_history`."""
+        rows = self._ask_list("POST", "/policy/history", {"limit": limit})
+        return tuple(from_json(PolicyActivation, row) for row in rows)
+
+    def roll_back_policy(self, to: str | None, provenance: Provenance) -> PolicyApplied:
+        """See `Operations.roll_back_policy`."""
+        body = {"to": to, "provenance": to_json(provenance)}
+        return from_json(PolicyApplied, self._ask("POST", "/policy/rollback", body))
+
     def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:
         """See `Operations.set_secret`."""
         value = base64.b64encode(secret.reveal()).decode()
@@ -160,8 +171,8 @@ class Remote:
         """See `Operations.rotate_authority`."""
         return from_json(AuthoritiesShown, self._ask("POST", "/authorities", to_json(asked)))
 
-    def _ask_list(self, method: str, path: str) -> list[object]:
-        answer = self._ask(method, path)
+    def _ask_list(self, method: str, path: str, body: object = None) -> list[object]:
+        answer = self._ask(method, path, body)
         if not isinstance(answer, list):
             raise _foreign("the answer is no list")
         return answer

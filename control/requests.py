@@ -13,7 +13,7 @@ from credentials.secret import Secret, SecretRefused
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/+=-]*$")]
 Declared = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
+    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
 ]
 """One line for people: no control characters, no line or direction overrides (threats: log injection)."""
 ActMember = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.\[\]/-]+$")]
@@ -39,6 +39,11 @@ class _Provenance(_Strict):
     commit: Declared | None = None
     author: Declared | None = None
     approver: Declared | None = None
+    reason: Declared | None = None
+
+    def declared(self) -> Provenance:
+        """What the operator declares about a policy's origin."""
+        return Provenance(self.commit, self.author, self.approver, self.reason)
 
 
 class PolicyRequest(_Strict):
@@ -66,9 +71,18 @@ class PolicyRequest(_Strict):
             raise WrongUse(f"the policy has {total} bytes; at most {MAX_POLICY_BYTES} are taken")
         return PolicyText(tuple(files), self.single)
 
-    def declared(self) -> Provenance:
-        """What the operator declares about the policy's origin."""
-        return Provenance(self.provenance.commit, self.provenance.author, self.provenance.approver)
+
+class HistoryWanted(_Strict):
+    """`POST /policy/history`."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class RollbackWanted(_Strict):
+    """`POST /policy/rollback`."""
+
+    to: Annotated[str, StringConstraints(min_length=1, max_length=80, pattern=r"^[#:0-9a-z]+$")] | None
+    provenance: _Provenance
 
 
 class SecretRequest(_Strict):

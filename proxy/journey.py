@@ -33,13 +33,8 @@ class Journey:
     """One call on its way through the steps: what is known so far, for whoever has to end it."""
 
     __slots__ = (
-<<<<<<< HEAD
         "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold",
-        "inspected", "live", "mark", "policy", "policy_epoch", "upload",
-=======
-        "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold", "inspected",
-        "live", "mark", "policy", "policy_epoch", "request_id", "upload",
->>>>>>> c2ec4f9 (docs: what becomes of an MCP server's answers, and what its clients make of a denial)
+        "inspected", "live", "mark", "policy", "policy_epoch", "request_id", "upload",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:

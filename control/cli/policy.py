@@ -10,9 +10,10 @@ from control.cli.connect import operations
 from control.cli.invocation import Exit, Invocation, command_options, counted
 from control.cli.policy_diff import active_policy, change_document, change_lines, diff
 from control.cli.policy_explain import explain
+from control.cli.policy_history import history
 from control.cli.policy_tests import failures, report_document, summary
 from control.codec import to_json
-from control.operations import PolicyApplied, PolicyRefused
+from control.operations import PolicyApplied, PolicyRefused, Provenance
 from control.policies import Checked, check_policy, provenance_of, secrets_wanted
 from proxy.trial import run_cases
 from rules.policy.diff import Summary, summarise
@@ -53,6 +54,7 @@ def policy() -> None:
 
 policy.add_command(diff)
 policy.add_command(explain)
+policy.add_command(history)
 
 
 @policy.command("apply")
@@ -60,6 +62,7 @@ policy.add_command(explain)
 @click.option("--commit", metavar="ID", help="Recorded as declared. Default: what git says of committed files.")
 @click.option("--author", metavar="WHO", help="Recorded as declared. Default: what git says of committed files.")
 @click.option("--approver", metavar="WHO", help="Recorded as declared.")
+@click.option("--reason", metavar="TEXT", help="Recorded as declared.")
 @click.option("--dry-run", is_flag=True, help="Do all but that: say what would open and close. Nothing is recorded.")
 @command_options
 def apply(
@@ -69,6 +72,7 @@ def apply(
     commit: str | None,
     author: str | None,
     approver: str | None,
+    reason: str | None,
     dry_run: bool,
 ) -> None:
     """Validate a policy, try its tests, say what it opens and closes, and make it the active one, as a whole.
@@ -86,11 +90,32 @@ def apply(
         return
     found = provenance_of(path)
     declared = replace(
-        found, commit=commit or found.commit, author=author or found.author, approver=approver or found.approver
+        found, commit=commit or found.commit, author=author or found.author, approver=approver, reason=reason
     )
     with operations(invocation, create=True) as on:
         try:
             applied = on.apply_policy(checked.text, declared)
+        except PolicyRefused as refused:
+            _refuse(invocation, refused)
+    invocation.answer(to_json(applied), describe(applied))
+
+
+@policy.command("rollback")
+@click.option("--to", metavar="N|DIGEST", help="An activation's number, or the beginning of a policy's digest.")
+@click.option("--commit", metavar="ID", help="Recorded as declared.")
+@click.option("--author", metavar="WHO", help="Recorded as declared.")
+@click.option("--approver", metavar="WHO", help="Recorded as declared.")
+@click.option("--reason", metavar="TEXT", help="Recorded as declared.")
+@command_options
+def rollback(invocation: Invocation, *, to: str | None, **declared: str | None) -> None:
+    """Make a policy active again that was active before; without --to, the last one before this one.
+
+    It is an activation of its own, recorded as any other, and needs none of the files. Exit code 1 when this version
+    cannot read that policy, or when it fails its own tests; the active one stays then.
+    """
+    with operations(invocation) as on:
+        try:
+            applied = on.roll_back_policy(to, Provenance(**declared))
         except PolicyRefused as refused:
             _refuse(invocation, refused)
     invocation.answer(to_json(applied), describe(applied))

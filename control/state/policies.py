@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,11 +17,15 @@ from control.stores.sqlite import Database, StoreUnavailable
 from credentials.actor import SYSTEM, Actor
 from ledger import Receipt
 from proxy.trial import run_cases
-from rules.policy.compile import PolicySet, canonical_json, compile_policy
+from rules.policy.compile import PolicySet, canonical_json, compile_policy, read_bundle
 from rules.policy.load import MAX_ERRORS, load_policy
 from rules.policy.source import PolicyInvalid, PolicySource, PolicyWarning
 
 MAX_DECLARED_CHARS: Final = 128
+MAX_REASON_CHARS: Final = 500
+"""As of a revocation."""
+_NUMBER: Final = re.compile(r"#?[1-9][0-9]{0,6}")
+_DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-f]{8,64}")
 MAX_FILES_RECORDED: Final = 256
 MAX_FILES_BYTES: Final = 40_000
 """A record has at most 60 KiB; the rest of an activation is far below 20."""
@@ -53,6 +58,20 @@ class Applied:
     warnings: tuple[PolicyWarning, ...]
     tests: int
     """How many tests it has, and has passed."""
+
+
+class Activation(NamedTuple):
+    """One time that a policy became the active one."""
+
+    number: int
+    """In the order of activations."""
+    digest: str
+    previous: str | None
+    at: str
+    actor: dict[str, str]
+    seq: int
+    """Of the record of it; 0 where it is not known."""
+    declared: dict[str, str]
 
 
 class Stored(NamedTuple):
@@ -104,8 +123,74 @@ class Policies:
         source = self._read(source, actor, declared)
         policy = compile_policy(source)
         tests = self._try(source, policy, actor, declared)
-        previous = self.active.digest
         files = [{"name": file.name, "digest": file.digest} for file in source.files]
+        return self._activate(policy, files, source.warnings, tests, actor, declared, new_tenants)
+
+    def history(self, limit: int) -> tuple[Activation, ...]:
+        """The newest activations, the newest first."""
+        rows = self._database.query(
+            "SELECT id, digest, previous, at, actor, seq, declared FROM activations ORDER BY id DESC LIMIT ?", (limit,)
+        )
+        return tuple(
+            Activation(number, digest, previous, at, json.loads(actor), seq or 0, json.loads(declared))
+            for number, digest, previous, at, actor, seq, declared in rows
+        )
+
+    def roll_back(self, to: str | None, actor: Actor, declared: dict[str, str], new_tenants: NewTenants) -> Applied:
+        """A policy that was active before is stored, recorded and active again, by an activation of its own.
+
+        `to` is the number of an activation or the beginning of a digest; None: whichever was active before this one.
+        Raises `StateRefused` when there is none such, `PolicyInvalid` (recorded) when this version cannot read it or
+        it fails its own tests, or `StateUnavailable`; the active one stays so then.
+        """
+        _check_declared(declared)
+        digest, bundle, files = self._earlier(to)
+        try:
+            source = read_bundle(bundle)
+            policy = PolicySet.from_bundle(bundle)
+        except PolicyInvalid as invalid:
+            self._reject(invalid, actor, declared)
+            raise
+        if policy.digest != digest:
+            raise StateRefused("policy_changed", f"the stored policy {digest} was changed", "apply it from its files")
+        tests = self._try(source, policy, actor, declared)
+        return self._activate(policy, files, (), tests, actor, declared, new_tenants)
+
+    def _earlier(self, to: str | None) -> tuple[str, bytes, list[dict[str, str]]]:
+        """Digest, bundle and files of the activation that is meant."""
+        select = "SELECT digest, bundle, files FROM activations JOIN policies USING (digest) WHERE "
+        if to is None:
+            rows = self._database.query(select + "digest IS NOT ? ORDER BY id DESC LIMIT 1", (self.active.digest,))
+        elif _NUMBER.fullmatch(to):
+            rows = self._database.query(select + "id = ?", (int(to.removeprefix("#")),))
+        elif _DIGEST.fullmatch(to):
+            begin = f"sha256:{to.removeprefix('sha256:')}"
+            rows = self._database.query(select + "substr(digest, 1, ?) = ? ORDER BY id DESC", (len(begin), begin))
+            if len({row[0] for row in rows}) > 1:
+                raise StateRefused("policy_unclear", f"several policies begin with {begin}", "write more of the digest")
+        else:
+            raise StateRefused(
+                "policy_unknown", "neither a digest nor an activation's number", "see: exeat policy history"
+            )
+        if not rows:
+            what = "no other policy was active before" if to is None else f"no policy was activated as {to}"
+            raise StateRefused("policy_unknown", what, "see: exeat policy history")
+        digest, bundle, files = rows[0]
+        if digest == self.active.digest and self.active.policy is not None:
+            raise StateRefused("policy_active", f"{digest[:19]} is the active policy", "see: exeat policy history")
+        return digest, bytes(bundle), json.loads(files)
+
+    def _activate(
+        self,
+        policy: PolicySet,
+        files: list[dict[str, str]],
+        warnings: tuple[PolicyWarning, ...],
+        tests: int,
+        actor: Actor,
+        declared: dict[str, str],
+        new_tenants: NewTenants,
+    ) -> Applied:
+        previous = self.active.digest
         content: dict[str, object] = {
             "policy": policy.digest,
             "previous": previous,
@@ -121,8 +206,8 @@ class Policies:
                     (policy.digest, policy.bundle, now),
                 )
                 activation = connection.execute(
-                    "INSERT INTO activations (digest, previous, at, actor, files) VALUES (?, ?, ?, ?, ?)",
-                    (policy.digest, previous, now, json.dumps(actor.as_record()), json.dumps(files)),
+                    "INSERT INTO activations (digest, previous, at, actor, files, declared) VALUES (?, ?, ?, ?, ?, ?)",
+                    (policy.digest, previous, now, *map(json.dumps, (actor.as_record(), files, declared))),
                 ).lastrowid
                 new_tenants(connection, tuple(policy.tenants))
                 entry = self._journal.put(connection, "policy.activate", "-", content)
@@ -139,7 +224,7 @@ class Policies:
             raise StateUnavailable(f"{error.message}; the last policy stays active") from error
         self.fault = None
         replaced, self.active = self.active.policy, Active(policy, receipt.seq, policy.digest)
-        return Applied(policy.digest, previous, receipt.seq, policy, replaced, source.warnings, tests)
+        return Applied(policy.digest, previous, receipt.seq, policy, replaced, warnings, tests)
 
     def in_force(self, moment: datetime | None) -> Stored:
         """The policy that was active at a moment, now when None. Raises `StateRefused` when none was."""
@@ -225,7 +310,6 @@ def recorded_files(files: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def _check_declared(declared: dict[str, str]) -> None:
     for name, value in declared.items():
-        if not 1 <= len(value) <= MAX_DECLARED_CHARS or not value.isprintable():
-            raise StateRefused(
-                "declared_invalid", f"{name} is one printable line of 1 to {MAX_DECLARED_CHARS} characters"
-            )
+        most = MAX_REASON_CHARS if name == "reason" else MAX_DECLARED_CHARS
+        if not 1 <= len(value) <= most or not value.isprintable():
+            raise StateRefused("declared_invalid", f"{name} is one printable line of 1 to {most} characters")

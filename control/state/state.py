@@ -15,7 +15,7 @@ from control.state.errors import StateError, StateInvalid, StateUnavailable
 from control.state.folder import Folder
 from control.state.journal import Journal
 from control.state.opening import Ground, open_ground
-from control.state.policies import Applied, Policies, Stored
+from control.state.policies import Activation, Applied, Policies, Stored
 from control.state.recovery import Recovery
 from control.state.revocations import RestoreDone, RevocationDone, StopOrders
 from control.state.sealing import Secrets, SecretVersion, missing_secrets
@@ -35,7 +35,7 @@ from rules.policy.source import PolicySource
 
 logger = logging.getLogger("exeat.state")
 
-DECLARED: Final = ("commit", "author", "approver")
+_DECLARED: Final = ("commit", "author", "approver", "reason")
 
 
 class State:
@@ -111,6 +111,13 @@ class State:
         """The policy that was active at a moment, now when None. Raises `StateRefused` when none was."""
         return self._policies.in_force(moment)
 
+    def policy_history(self, limit: int) -> tuple[Activation, ...]:
+        """The newest activations, the newest first."""
+        try:
+            return self._policies.history(limit)
+        except StoreUnavailable as error:
+            raise StateUnavailable(str(error)) from error
+
     @property
     def policy_epoch(self) -> int:
         """Sequence number of the record that activated it; 0 before the first."""
@@ -148,24 +155,24 @@ class State:
 
     # --- what operators do ---
 
-    def apply_policy(
-        self,
-        source: Path | PolicySource,
-        actor: Actor,
-        *,
-        commit: str | None = None,
-        author: str | None = None,
-        approver: str | None = None,
-    ) -> Applied:
+    def apply_policy(self, source: Path | PolicySource, actor: Actor, **declared: str | None) -> Applied:
         """The policy is valid, stored, recorded and active. On any failure the last good one is.
 
-        Raises `PolicyInvalid` (the attempt is recorded). What the operator declares about its origin is recorded so.
+        Raises `PolicyInvalid` (the attempt is recorded). What the operator declares about its origin, as `commit`,
+        `author`, `approver` or `reason`, is recorded so.
         """
-        declared = {
-            name: value for name, value in zip(DECLARED, (commit, author, approver), strict=True) if value is not None
-        }
         with self._changes:
-            applied = self._policies.apply(source, actor, declared, self._commitments.ensure)
+            applied = self._policies.apply(source, actor, _declared(declared), self._commitments.ensure)
+            self._commitments.load()
+            return applied
+
+    def roll_back_policy(self, to: str | None, actor: Actor, **declared: str | None) -> Applied:
+        """A policy that was active before is active again; as `apply_policy`. See `Policies.roll_back` for `to`."""
+        with self._changes:
+            try:
+                applied = self._policies.roll_back(to, actor, _declared(declared), self._commitments.ensure)
+            except StoreUnavailable as error:
+                raise StateUnavailable(f"{error}; the last policy stays active") from error
             self._commitments.load()
             return applied
 
@@ -293,3 +300,10 @@ class State:
 
     def __repr__(self) -> str:
         return f"State({os.fspath(self.directory)!r}, instance={self.instance})"
+
+
+def _declared(given: Mapping[str, str | None]) -> dict[str, str]:
+    """What was declared, in the order of the record."""
+    if unknown := given.keys() - set(_DECLARED):
+        raise TypeError(f"a policy's origin has no {', '.join(sorted(unknown))}")
+    return {name: value for name in _DECLARED if (value := given.get(name)) is not None}

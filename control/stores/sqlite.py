@@ -41,6 +41,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE limits_snapshot (
             one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, state BLOB NOT NULL)""",
     ),
+    ("ALTER TABLE activations ADD COLUMN declared TEXT NOT NULL DEFAULT '{}'",),
 )
 """Statements that lead from schema N to N + 1. Released ones are never edited; a change is a new entry."""
 

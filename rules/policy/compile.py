@@ -5,22 +5,17 @@ another node or named in a record is the bundle or its digest; YAML is only how 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
-from itertools import chain
 from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pydantic import ValidationError
-
 from credentials.binding import Binding
 from credentials.presentation import Bearer
 from rules.catalogue.catalogue import Catalogue, catalogue_of
-from rules.catalogue.document import ServiceDocument
 from rules.catalogue.known import KnownService
 from rules.claims import Claim
 from rules.conditions.variables import OF_TOOL
@@ -28,18 +23,16 @@ from rules.limits.claims import standing_claims
 from rules.limits.gcra import interval_us
 from rules.policy import values
 from rules.policy.addresses import parse_dial
-from rules.policy.case_checks import check_cases
-from rules.policy.checks import check, compiled_rules, destination
-from rules.policy.invalid import ValueInvalid
+from rules.policy.bundle import BUNDLE_VERSION, canonical_json, read_bundle
+from rules.policy.checks import compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher, Rule, names_tools_of
 from rules.policy.models import AccountDocument, ConnectionDocument, LimitsDocument, TenantDocument
-from rules.policy.source import PolicyError, PolicyInvalid, PolicySource
+from rules.policy.source import PolicySource
 from rules.services import Service, named, of_host
 
 PERIODS_US: Final = MappingProxyType(
     {"second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 )
-_BUNDLE_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,58 +169,20 @@ class PolicySet:
         Raises PolicyInvalid when the bytes are no canonical bundle, or hold what this version refuses; the caller must
         not go on with another policy in its place.
         """
-        try:
-            data = json.loads(bundle.decode("utf-8"), parse_float=_refuse, parse_constant=_refuse)
-            canonical = canonical_json(data) == bundle
-        except (ValueError, RecursionError) as error:
-            raise _bundle_invalid("not a bundle", "apply the policy again") from error
-        match data:
-            case {"bundle": version, "tenants": list(texts), "authorities": dict(authorities), **rest}:
-                services = rest.pop("services", [])
-                if version != _BUNDLE_VERSION or rest or not canonical or not isinstance(services, list):
-                    raise _bundle_invalid("not a canonical bundle of this version", "apply the policy again")
-            case _:
-                raise _bundle_invalid("not a bundle", "apply the policy again")
-        catalogue = _catalogue(services)
-        documents: list[TenantDocument] = []
-        for text in texts:
-            try:
-                document = TenantDocument.model_validate(text)
-            except ValidationError as error:
-                raise _bundle_invalid("a tenant's policy is not valid in this version", "apply it again") from error
-            findings = chain(check(document, catalogue), check_cases(document, catalogue))
-            fatal = next((finding for finding in findings if finding.fatal), None)
-            if fatal is not None:
-                raise _bundle_invalid(f"{document.tenant}: {fatal.message}", fatal.fix)
-            documents.append(document)
-        if [d.tenant for d in documents] != sorted({d.tenant for d in documents}):
-            raise _bundle_invalid("tenants are not in order, or stand twice", "apply the policy again")
-        _check_authorities(documents, authorities)
-        return _compile(tuple(documents), authorities, bundle, catalogue)
+        source = read_bundle(bundle)
+        return _compile(source.documents, source.authorities, bundle, catalogue_of(source.services))
 
 
 def compile_policy(source: PolicySource) -> PolicySet:
     """The policy that a source says. Never fails for a source that `load_policy` returned."""
     data: dict[str, object] = {
-        "bundle": _BUNDLE_VERSION,
+        "bundle": BUNDLE_VERSION,
         "tenants": [document.model_dump(mode="json", exclude_none=True) for document in source.documents],
         "authorities": {tenant: dict(of_tenant) for tenant, of_tenant in source.authorities.items()},
     }
     if source.services:
         data["services"] = [s.model_dump(mode="json", exclude_none=True, exclude_unset=True) for s in source.services]
     return _compile(source.documents, source.authorities, canonical_json(data), catalogue_of(source.services))
-
-
-def canonical_json(data: object) -> bytes:
-    """RFC 8785 for what a policy contains: text, whole numbers, booleans; keys are ASCII, so code points order them."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
-
-
-def _catalogue(texts: list[object]) -> Catalogue:
-    try:
-        return catalogue_of(ServiceDocument.model_validate(text) for text in texts)
-    except (ValidationError, ValueInvalid) as error:
-        raise _bundle_invalid("a service's file is not valid in this version", "apply the policy again") from error
 
 
 def _compile(
@@ -368,26 +323,6 @@ def _limits(tenant: str, account: str, document: LimitsDocument) -> Limits:
     )
 
 
-def _check_authorities(documents: list[TenantDocument], authorities: dict[str, object]) -> None:
-    """Every connection that names an authority has its certificates, and none is left over."""
-    named = {(d.tenant, name) for d in documents for name, c in d.connections.items() if c.ca or c.extra_ca}
-    held: set[tuple[str, str]] = set()
-    for tenant, of_tenant in authorities.items():
-        if not isinstance(of_tenant, dict) or not of_tenant or not all(isinstance(v, str) for v in of_tenant.values()):
-            raise _bundle_invalid("authorities are not certificates by connection", "apply the policy again")
-        held.update((tenant, name) for name in of_tenant)
-    if named != held:
-        raise _bundle_invalid("authorities do not fit the connections that name one", "apply the policy again")
-
-
-def _bundle_invalid(message: str, fix: str) -> PolicyInvalid:
-    return PolicyInvalid((PolicyError("bundle", 1, 1, message, fix),))
-
-
-def _refuse(text: str) -> object:
-    raise ValueError(f"not a whole number: {text}")
-
-
 __all__ = [
     "ANY",
     "PERIODS_US",
@@ -401,4 +336,5 @@ __all__ = [
     "TenantPolicy",
     "canonical_json",
     "compile_policy",
+    "read_bundle",
 ]

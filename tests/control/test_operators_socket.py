@@ -31,7 +31,7 @@ from control.remote import SOCKET_NAME, NobodyListens, Remote
 from control.threads import ControlThread
 from credentials.revocation import Target, TargetKind
 from credentials.secret import Secret
-from tests.worlds.operations import STATUS, RecordingOperations
+from tests.worlds.operations import ACTIVATION, STATUS, RecordingOperations
 
 NOBODY = 65534
 ACCOUNT = Target(TargetKind.ACCOUNT, "acme", "agent")
@@ -67,6 +67,8 @@ def test_every_operation_arrives_as_it_was_asked_and_its_answer_comes_back(
     assert remote.status() == STATUS
     assert remote.access().port == 8080
     assert remote.apply_policy(text, Provenance(author="ana")).seq == 5
+    assert remote.policy_history(5) == (ACTIVATION,)
+    assert remote.roll_back_policy("#1", Provenance(reason="INC-1")).seq == 6
     assert remote.set_secret("acme", "k", Secret(b"\x00\xffcanary")).version == 1
     assert remote.list_secrets()[0].thumbprint == "thumb"
     assert remote.remove_secret("acme", "k").name == "k"
@@ -79,6 +81,7 @@ def test_every_operation_arrives_as_it_was_asked_and_its_answer_comes_back(
     assert remote.restore(Target(TargetKind.ALL), "over").epoch == 5
     assert world.asked == [
         ("status",), ("access",), ("apply", text, Provenance(author="ana")),
+        ("history", 5), ("rollback", "#1", Provenance(reason="INC-1")),
         ("set", "acme", "k", Secret(b"\x00\xffcanary")), ("list",), ("remove", "acme", "k"),
         ("issue", request), ("renew", Secret("old")), ("inspect", Secret("held")),
         ("tenant", "k_1"), ("tenant", "k_2"), ("would", ACCOUNT),
@@ -135,6 +138,9 @@ def test_a_defect_is_an_answer_without_its_text(served: tuple[RecordingOperation
         ("/policy", {"files": [{"name": "../x", "content": ""}], "single": False, "provenance": {}}),
         ("/policy", {"files": [{"name": "/etc/x", "content": ""}], "single": False, "provenance": {}}),
         ("/policy", {"files": [], "single": False, "provenance": {}}),
+        ("/policy/history", {"limit": 0}),
+        ("/policy/rollback", {"to": "x' OR 1=1", "provenance": {}}),
+        ("/policy/rollback", {"provenance": {}}),
     ],
 )
 def test_a_request_of_another_shape_is_refused_before_any_operation(

@@ -19,6 +19,7 @@ from control.operations import (
     TokenRequest,
     WouldRevoke,
 )
+from control.policy_views import PolicyActivation
 from credentials.actor import Actor
 from credentials.revocation import Target
 from credentials.secret import Secret
@@ -29,6 +30,9 @@ STATUS = Status(
     running=True, pid=1, listening=("127.0.0.1:1",), health=None, draining=False, unsafe=(), in_flight=(),
 )  # fmt: skip
 TOKEN = TokenIssued(Secret("token-canary"), "acme", "agent", "w", "r_1", "k_1", 3, 100, 400)
+ACTIVATION = PolicyActivation(
+    2, "sha256:1", "sha256:0", "2026-01-01T00:00:00Z", "ana (uid 7)", 5, True, "c0ffee", None, None, "INC-1"
+)
 
 AUTHORITIES = AuthoritiesShown(
     (AuthorityShown("signing", "CN=x", "ab", "cd=", "ECDSA P-256", "a", "b", 7, ("saas.test",), "PEM"),), (), "done"
@@ -62,6 +66,14 @@ class RecordingOperations:
     def apply_policy(self, text: PolicyText, provenance: Provenance) -> PolicyApplied:
         return self._asked(
             PolicyApplied("sha256:1", None, ("acme",), 1, 2, (), ("acme/k",), 5), "apply", text, provenance
+        )
+
+    def policy_history(self, limit: int) -> tuple[PolicyActivation, ...]:
+        return self._asked((ACTIVATION,), "history", limit)
+
+    def roll_back_policy(self, to: str | None, provenance: Provenance) -> PolicyApplied:
+        return self._asked(
+            PolicyApplied("sha256:0", "sha256:1", ("acme",), 1, 2, (), ("acme/k",), 6), "rollback", to, provenance
         )
 
     def set_secret(self, tenant: str, name: str, secret: Secret) -> SecretSet:
