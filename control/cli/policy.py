@@ -17,6 +17,7 @@ from control.operations import PolicyApplied, PolicyRefused, Provenance
 from control.policies import Checked, check_policy, provenance_of, secrets_wanted
 from proxy.trial import run_cases
 from rules.policy.diff import Summary, summarise
+from rules.policy.finding import NAMES
 
 _PATH = click.argument("path", type=click.Path(path_type=Path))
 
@@ -24,14 +25,21 @@ _PATH = click.argument("path", type=click.Path(path_type=Path))
 @click.command(short_help="Check a policy without applying it.")
 @_PATH
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help="Leave out warnings of this name, which stands at their end in brackets. May be repeated.",
+)
 @command_options
-def check(invocation: Invocation, path: Path, *, strict: bool) -> None:
+def check(invocation: Invocation, path: Path, *, strict: bool, ignore: tuple[str, ...]) -> None:
     """Check a policy file, or a folder of them, without applying it. Exit code 1 when it is not valid.
 
     It says how many tests the policy has; `exeat test` tries them.
     """
     checked = _checked(invocation, path)
-    warnings = [str(warning) for warning in checked.source.warnings]
+    warnings = [str(warning) for warning in checked.source.warnings if warning.name not in ignore]
     tests = sum(len(document.tests or ()) for document in checked.source.documents)
     rows = [*warnings, f"valid: {_size(checked)}, {counted(tests, 'test')}  {checked.compiled.digest}"]
     document = {

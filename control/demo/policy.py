@@ -27,6 +27,7 @@ accounts:
   writer-agent:
     owners: {OWNERS}
     stage: autonomous
+    limits: {{concurrency: 2}}
     rules:
       - {{id: chat, allow: {{connection: models, methods: [POST], path: /v1/chat/completions}}}}
 """

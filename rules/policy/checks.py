@@ -8,7 +8,14 @@ from rules.catalogue.catalogue import NOTHING_ADDED, Catalogue
 from rules.conditions.condition import compile_condition
 from rules.policy import values
 from rules.policy.addresses import parse_dial
-from rules.policy.finding import Finding
+from rules.policy.finding import (
+    DENIED_RULE,
+    DUPLICATE_RULE,
+    INSPECTED_STREAM,
+    NO_ALLOW_RULE,
+    UNUSED_CONNECTION,
+    Finding,
+)
 from rules.policy.hosts import literal_address
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.models import AccountDocument, ConnectionDocument, RuleDocument, TenantDocument
@@ -53,6 +60,7 @@ def check(
                     "remove it or allow some",
                     False,
                     True,
+                    UNUSED_CONNECTION,
                 )
 
 
@@ -202,7 +210,8 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
     at: Location = ("accounts", name)
     allow = compiled_rules(account.rules, allow=True)
     if not allow:
-        yield Finding(at, f"{name} has no allow rule: every call is denied", "allow what it needs", False, True)
+        message = f"{name} has no allow rule: every call is denied"
+        yield Finding(at, message, "allow what it needs", False, True, NO_ALLOW_RULE)
         return
     deny = compiled_rules(account.rules, allow=False)
     always = Matcher(tuple(rule for rule in deny if rule.by_place))
@@ -222,7 +231,7 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
         first = seen.setdefault(same, rule.id)
         if first != rule.id:
             here = (*at, "rules", rule.position)
-            yield Finding(here, f"{rule.id} says the same as {first}", "remove one of them", False)
+            yield Finding(here, f"{rule.id} says the same as {first}", "remove one of them", False, name=DUPLICATE_RULE)
     for rule in allow:
         over = always.covering(rule)
         if over is not None:
@@ -231,6 +240,7 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
                 f"{rule.id} can never allow a call: {over.id} denies all of them",
                 f"narrow {over.id}, or remove {rule.id}",
                 fatal=False,
+                name=DENIED_RULE,
             )
     reading = tuple(rule for rule in (*allow, *deny) if rule.reads_body)
     inspecting = Matcher(tuple(rule for rule in reading if rule.tools is None and rule.effects is None))
@@ -242,6 +252,7 @@ def _unmatchable(name: str, account: AccountDocument) -> Iterator[Finding]:
                 f"{rule.id} can never stream a body: {reads.id} reads all of them",
                 f"narrow {reads.id}, or remove body from {rule.id}",
                 fatal=False,
+                name=INSPECTED_STREAM,
             )
 
 

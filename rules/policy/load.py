@@ -20,6 +20,7 @@ from rules.policy.invalid import ValueInvalid
 from rules.policy.models import TenantDocument
 from rules.policy.reading import MAX_FILE_BYTES, Location, Place, Reading, read
 from rules.policy.source import PolicyError, PolicyFile, PolicyInvalid, PolicySource, PolicyWarning, Written
+from rules.policy.warnings import warnings
 
 MAX_FILES: Final = 5_000
 MAX_TOTAL_BYTES: Final = 256 * 1024 * 1024
@@ -142,15 +143,14 @@ class _Loading:
             return
         # What was left out must not be missed a second time, by the tests that name it.
         tests = check_cases(document, catalogue) if whole else ()
-        for finding in chain(check(document, catalogue, _declared(reading.data)), tests):
+        for finding in chain(check(document, catalogue, _declared(reading.data)), warnings(document), tests):
             location = _as_written(finding.location, kept)
             place = (reading.key if finding.at_key else reading.value)(location)
-            kind = PolicyError if finding.fatal else PolicyWarning
-            found = kind(name, place.line, place.column, finding.message, finding.fix)
-            if isinstance(found, PolicyError):
-                self.errors.append(found)
+            said = (name, place.line, place.column, finding.message, finding.fix)
+            if finding.fatal:
+                self.errors.append(PolicyError(*said))
             else:
-                self.warnings.append(found)
+                self.warnings.append(PolicyWarning(*said, finding.name))
         self._authorities(document, reading)
         places = (reading.value(("tests", index)) for index in range(len(document.tests or ())))
         self.cases[document.tenant] = tuple(Written(name, place.line, place.column) for place in places)

@@ -153,6 +153,30 @@ class Matcher:
             first = first or min(found, key=_rank)
         return first
 
+    def broader(self, rule: Rule) -> Rule | None:
+        """A single rule here that matches by place every call that `rule` does, and others too; None: there is none.
+
+        Of very many at one place, the first few are looked at.
+        """
+        found: list[Rule] = []
+        method = None if rule.methods is None else min(rule.methods)
+        for connection in {rule.connection, ANY}:
+            for key in {(connection, method), (connection, None)}:
+                trie = self._tries.get(key)
+                if trie is not None:
+                    _walk(trie, rule.template.segments, found, TOLD, rest=rule.template.rest)
+        wider = (
+            other
+            for other in found
+            if other.methods is None or (rule.methods is not None and rule.methods <= other.methods)
+        )
+        return min((other for other in wider if _place(other) != _place(rule)), key=_rank, default=None)
+
+
+def _place(rule: Rule) -> tuple[object, ...]:
+    """Alike for rules whose templates differ only in their parameters' names."""
+    return rule.connection, rule.methods, rule.template.segments, rule.template.rest
+
 
 _rank: Final = attrgetter("rank")
 

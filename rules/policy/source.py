@@ -37,9 +37,12 @@ class PolicyWarning:
     column: int
     message: str
     fix: str
+    name: str = ""
+    """Which warning this is; permanent."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: warning: {self.message}; {self.fix}"
+        named = f" [{self.name}]" if self.name else ""
+        return f"{self.file}:{self.line}:{self.column}: warning: {self.message}; {self.fix}{named}"
 
 
 class PolicyInvalid(Exception):

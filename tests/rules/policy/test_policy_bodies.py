@@ -70,7 +70,7 @@ def test_nor_are_so_many_that_it_is_no_longer_named(tmp_path: Path) -> None:
 
 def test_a_stream_that_can_never_be_one_is_warned_of(tmp_path: Path) -> None:
     policy(tmp_path, ", body: inspect", ", body: {stream: 2 GiB}")
-    assert [w.message for w in load_policy(tmp_path).warnings] == [
+    assert [w.message for w in load_policy(tmp_path).warnings if w.name == "inspected-stream"] == [
         "files can never stream a body: all reads all of them"
     ]
 
