@@ -8,6 +8,7 @@ from credentials.principal import NO_TENANT, Principal
 from ledger import LedgerError, commitment
 from proxy.attempt import Books, Result
 from proxy.audience import EVERYBODY, Audience, of_connection, of_exchange, of_tunnel
+from proxy.deciding import InputsSink
 from proxy.denials import Denial
 from proxy.exchange import Exchange, Tunnel
 from proxy.http.errors import RequestRefused
@@ -17,7 +18,6 @@ from proxy.metrics import Metrics
 from proxy.records import (
     Content,
     agent_content,
-    decision_inputs,
     deny_content,
     operation_content,
     request_target,
@@ -46,6 +46,7 @@ class Endings:
         metrics: Metrics,
         environment: Content,
         commit_seconds: float,
+        inputs: InputsSink | None,
     ) -> None:
         self._world = world
         self._books = books
@@ -54,6 +55,7 @@ class Endings:
         self._metrics = metrics
         self._environment = environment
         self._commit_seconds = commit_seconds
+        self._inputs = inputs
 
     async def reject(
         self,
@@ -199,6 +201,7 @@ class Endings:
         route = route_shape(call.path) if journey.allowed is None else journey.allowed.route
         policy = None if journey.policy is None else journey.policy.digest
         answered = _denial(self._audience(journey), refusal.reasons[0], call.id)
+        decided = journey.decided
         content: Content = {
             "call": call.id,
             "attempt": 1 if journey.attempt is None else journey.attempt.number,
@@ -208,13 +211,16 @@ class Endings:
                 refusal.reasons,
                 policy,
                 journey.policy_epoch,
-                commitment(key, call.id, "inputs", decision_inputs(call)),
+                None if decided is None else commitment(key, call.id, "inputs", decided.inputs),
             ),
             "fields": {"target": commitment(key, call.id, "target", request_target(call))},
             "env": self._environment,
             "answered": {"http": answered.status(in_tunnel=journey.exchange.at_origin)},
         }
-        return await self._durable("call.denied", principal.tenant, content)
+        recorded = await self._durable("call.denied", principal.tenant, content)
+        if recorded and self._inputs is not None and decided is not None and journey.attempt is None:
+            self._inputs.keep(decided)
+        return recorded
 
     async def _durable(self, type_: str, tenant: str, content: Content) -> bool:
         """True once the record is durable; a ledger that does not answer leaves the call denied all the same."""

@@ -20,6 +20,7 @@ from proxy.accepting import Acceptor
 from proxy.attempt import Books
 from proxy.config import GateConfig
 from proxy.connections import Connections
+from proxy.deciding import InputsSink
 from proxy.egress.pool import Pool
 from proxy.egress.resolver import Resolver
 from proxy.egress.route import PoolLimits
@@ -66,6 +67,8 @@ class GatePorts:
     """The records' `env`: version, configuration digest, worker, unsafe switches."""
     own_certificate: Callable[[], SSL.Context] | None = None
     """The TLS listeners' context for the next handshake; None: with a certificate of `authority`."""
+    inputs: InputsSink | None = None
+    """Where what calls were decided on is kept; None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ class Gate:
             self.metrics,
             ports.environment,
             timeouts.commit,
+            ports.inputs,
         )
         self._pipeline = Pipeline(
             ports.world,
@@ -183,6 +187,7 @@ class Gate:
             self._connections,
             self._held,
             verifier,
+            ports.inputs,
         )
         self._doorman = Doorman(
             self._pipeline,

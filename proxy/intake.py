@@ -52,7 +52,7 @@ class Intake:
         types = tuple(value for name, value in journey.exchange.head.headers if name == b"content-type")
         if len(body) <= _READ_AT_ONCE:
             return read(call, facts, types, body)
-        return await self._aside(read, call, facts, types, body)
+        return await self.aside(read, call, facts, types, body)
 
     async def _decode(self, journey: Journey, live: LiveCall) -> None:
         """The body is what its one Content-Encoding stands for, and will be sent so."""
@@ -63,9 +63,9 @@ class Intake:
         # A second of it was refused with the head; a thread, because a bomb takes its time.
         most = self._config.max_held_body_bytes
         live.held.resize(len(journey.body) + most)  # what it may become
-        journey.body = await self._aside(decode_content, coding, journey.body, most)
+        journey.body = await self.aside(decode_content, coding, journey.body, most)
         live.held.resize(len(journey.body))
 
-    async def _aside[*Given, Found](self, work: Callable[[*Given], Found], *given: *Given) -> Found:
+    async def aside[*Given, Found](self, work: Callable[[*Given], Found], *given: *Given) -> Found:
         """Done on the thread that reads bodies: not on the loop, and not on those that the ledger waits for."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *given)

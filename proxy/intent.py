@@ -15,7 +15,6 @@ from proxy.records import (
     Content,
     agent_content,
     allow_content,
-    decision_inputs,
     media_type,
     operation_content,
     request_target,
@@ -99,9 +98,8 @@ def lookup_content(
         "attempt": attempt,
         "agent": agent_content(call.principal),
         "op": {**operation_content(read, connection.name, want.route), "effect": "read"},
-        "decision": allow_content(
-            allowed, journey.policy_epoch, commitment(key, identity, "inputs", decision_inputs(read))
-        ),
+        # Not decided on inputs of its own: it is asked because of the call that it is for.
+        "decision": allow_content(allowed, journey.policy_epoch, None),
         "req": {"commit": commitment(key, identity, "req", digest), "media": None, "len": 0},
         "fields": {"target": commitment(key, identity, "target", target.encode())},
         "secret": _secret_content(credential),
@@ -130,15 +128,16 @@ def intent_content(
     journey: Journey, call: Call, allowed: Allowed, attempt: int, key: bytes, digest: bytes, environment: Content
 ) -> Content:
     """The record `call.intent`. `digest` is SHA-256 over the bytes that will leave, `key` the tenant's commitments'."""
-    credential, cost = journey.credential, journey.cost
+    credential, cost, decided = journey.credential, journey.cost, journey.decided
+    if decided is None:
+        raise RuntimeError("an allowed call was decided")
+    inputs = commitment(key, call.id, "inputs", decided.inputs)
     return {
         "call": call.id,
         "attempt": attempt,
         "agent": agent_content(call.principal),
         "op": operation_content(call, journey.connection_name, allowed.route, journey.actions),
-        "decision": allow_content(
-            allowed, journey.policy_epoch, commitment(key, call.id, "inputs", decision_inputs(call))
-        ),
+        "decision": allow_content(allowed, journey.policy_epoch, inputs),
         "req": {
             "commit": commitment(key, call.id, "req", digest),
             "media": media_type(journey.exchange.head.headers),

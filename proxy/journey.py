@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from typing import TYPE_CHECKING
 
 from proxy.attempt import Attempt, Hold
 from proxy.exchange import Exchange
@@ -13,6 +14,9 @@ from rules.action import Action
 from rules.call import Call
 from rules.decision import Allowed, Reason
 from rules.policy.compile import Connection, TenantPolicy
+
+if TYPE_CHECKING:
+    from proxy.deciding import Decided
 
 
 def new_call_id() -> str:
@@ -33,8 +37,8 @@ class Journey:
     """One call on its way through the steps: what is known so far, for whoever has to end it."""
 
     __slots__ = (
-        "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "exchange", "hold",
-        "inspected", "live", "mark", "policy", "policy_epoch", "request_id", "upload",
+        "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "decided", "exchange",
+        "hold", "inspected", "live", "mark", "policy", "policy_epoch", "request_id", "upload",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -48,6 +52,8 @@ class Journey:
         self.policy_epoch = 0
         self.connection: Connection | None = None
         self.allowed: Allowed | None = None
+        self.decided: Decided | None = None
+        """By the rules, and on what; None before."""
         self.credential: Credential | None = None
         self.actions: tuple[Action, ...] = ()
         """What the call asks for, without arguments; empty where that is not known."""

@@ -27,7 +27,7 @@ from rules.codes import Code
 from rules.content.content import Value, read_content
 from rules.content.refused import ContentRefused
 from rules.decision import Allowed, Reason
-from rules.lookups import Wanted, answered, wanted
+from rules.lookups import Wanted, answered
 from rules.policy.compile import Connection
 
 logger = logging.getLogger("exeat.gate")
@@ -56,13 +56,13 @@ class Lookups:
         self._config = config
         self._environment = environment
 
-    async def ask(self, journey: Journey, live: LiveCall, call: Call, facts: Facts) -> Facts:
-        """The facts, with what the service said where a rule needs it and the service knows it.
+    async def ask(self, journey: Journey, live: LiveCall, call: Call, facts: Facts, want: Wanted) -> Facts:
+        """The facts, with what the service said.
 
         Raises `CallRefused` where it could not be asked: nothing of the call was sent then.
         """
-        want, connection = wanted(call, facts), facts.connection
-        if want is None or connection is None:
+        connection = facts.connection
+        if connection is None:
             return facts
         try:
             return answered(facts, await self._asked(journey, live, call, connection, want))

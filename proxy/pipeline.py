@@ -25,6 +25,7 @@ from proxy.admission import Admission
 from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
 from proxy.config import GateConfig
 from proxy.connections import Connections
+from proxy.deciding import Deciding, InputsSink
 from proxy.egress.errors import UpstreamError
 from proxy.endings import Endings
 from proxy.exchange import Exchange, linger
@@ -53,11 +54,9 @@ from proxy.world import World
 from rules.call import Call, Facts
 from rules.claims import Refused, ReservationsUnavailable
 from rules.codes import Code
-from rules.decide import decide
 from rules.decision import Allowed, Denied, Reason
-from rules.matching import asking, judged_by_body
+from rules.lookups import wanted
 from rules.policy.compile import Connection
-from rules.trial import understood
 
 logger = logging.getLogger("exeat.gate")
 
@@ -81,6 +80,7 @@ class Pipeline:
         connections: Connections,
         held: HeldBytes,
         verifier: Verifier,
+        inputs: InputsSink | None,
     ) -> None:
         self._world = world
         self._admission = Admission(world, config.names, verifier)
@@ -95,6 +95,8 @@ class Pipeline:
         self._connections = connections
         self._held = held
         self._intake = Intake(config)
+        self._deciding = Deciding(self._intake)
+        self._inputs = inputs
         self._routes = Routes()
         self._lookups = Lookups(world, books, fulfilment, self._routes, config, environment)
         self.draining = False
@@ -183,16 +185,14 @@ class Pipeline:
         await live.turn.take()
         journey.mark = time.perf_counter_ns()
         # (3) classify
-        facts = understood(call, self._classify(journey, call))
-        if judged_by_body(call, facts):
-            facts = await self._intake.read(journey, live, call, facts)
+        facts = await self._deciding.read(journey, live, call, self._classify(journey, call))
         journey.actions = tuple(action.bare() for action in facts.actions)
-        if asking(call, facts):
+        if (want := wanted(call, facts)) is not None:
             journey.credential = self._credential(facts)
-            facts = await self._lookups.ask(journey, live, call, facts)
+            facts = await self._lookups.ask(journey, live, call, facts, want)
         self._lap(journey, Step.CLASSIFY)
         # (4) decide
-        decision = decide(call, facts)
+        decision = await self._deciding.decide(journey, live, call, facts)
         if facts.content is not None:  # many times as large as the body that it was read from
             facts = replace(facts, content=None, actions=(), found=None)
         if isinstance(decision, Denied):
@@ -314,10 +314,13 @@ class Pipeline:
         if (upload := journey.upload) is not None:
             attempt.upload = lambda: upload.content(key, call.id)
         try:
-            return await attempt.commit(intent, digest)
+            committed = await attempt.commit(intent, digest)
         except CommitFailed as error:
             logger.error("call %s: %s", call.id, error.__cause__)
             raise CallRefused(Reason(Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now")) from error
+        if self._inputs is not None and journey.decided is not None and number == 1:
+            self._inputs.keep(journey.decided)
+        return committed
 
     async def _conclude_stale(
         self, journey: Journey, call: Call, live: LiveCall, number: int, error: StaleConnection

@@ -108,17 +108,6 @@ def media_type(headers: tuple[tuple[bytes, bytes], ...]) -> str | None:
     return None
 
 
-def decision_inputs(call: Call) -> bytes:
-    """Everything about the call that `decide` looks at, for the inputs' commitment."""
-    principal = call.principal
-    return "\n".join(
-        (
-            principal.tenant, principal.account, principal.workflow, principal.run, call.scheme, call.host,
-            str(call.port), call.method, call.path, call.query,
-        )
-    ).encode()  # fmt: skip
-
-
 def request_target(call: Call) -> bytes:
     """Path and query as they are sent, for the target's commitment."""
     return (f"{call.path}?{call.query}" if call.query else call.path).encode()
@@ -159,7 +148,7 @@ def cost_of(claims: tuple[Claim, ...], connection: Connection | None) -> Cost | 
     return Cost(connection.price_micros, connection.currency, ())
 
 
-def allow_content(allowed: Allowed, epoch: int, inputs: str) -> Content:
+def allow_content(allowed: Allowed, epoch: int, inputs: str | None) -> Content:
     """The record's `decision` of a call that is let out."""
     return {
         "verdict": "allow",
@@ -173,8 +162,8 @@ def allow_content(allowed: Allowed, epoch: int, inputs: str) -> Content:
     }
 
 
-def deny_content(reasons: tuple[Reason, ...], policy: str | None, epoch: int, inputs: str) -> Content:
-    """The record's `decision` of a call that is refused."""
+def deny_content(reasons: tuple[Reason, ...], policy: str | None, epoch: int, inputs: str | None) -> Content:
+    """The record's `decision` of a call that is refused; `inputs` None: before it was decided."""
     return {
         "verdict": "deny",
         "policy": policy,

@@ -48,5 +48,7 @@ class Facts:
     """Why the body cannot be understood, where a rule needs it to be; None otherwise."""
     actions: "tuple[Action, ...]" = ()
     """What the call asks for; empty where it was not classified. Each of them has to be allowed."""
+    asked: bool = False
+    """Whether the service was asked for what the request does not say."""
     found: Value = None
     """What the service answered to a lookup; None where there was none, or it failed."""

@@ -2,7 +2,7 @@
 
 The ledger commits to these bytes (docs/formats/decision-inputs.md). Whoever adds to `Facts` or `Call` something that a
 rule can see adds it to `DecisionInputs` too, and gives `VERSION` its next number: a property test holds that a decision
-is the same on what was read back. What is meant for later has its place behind `body`: what a lookup found, for one.
+is the same on what was read back.
 """
 
 import json
@@ -16,9 +16,11 @@ from rules.call import Call, Facts
 from rules.codes import Code
 from rules.content.content import NOTHING, Content, Value
 from rules.decide import decide
-from rules.decision import Decision, Denied, Reason
+from rules.decision import Decision, Denied
+from rules.lookups import answered, wanted
 from rules.matching import judged_by_body
 from rules.policy.compile import TenantPolicy
+from rules.trial import understood
 
 VERSION: Final = 2
 """The first was lines of text in commitments alone, and was never kept."""
@@ -62,6 +64,10 @@ class DecisionInputs:
     body: Body
     content: Content | None = None
     """The body's value; only where it was read."""
+    asked: bool = False
+    """Whether the service was asked for what the request does not say."""
+    found: Value = None
+    """What it said; None where it did not know, or was not asked."""
 
     @classmethod
     def of(cls, call: Call, facts: Facts, content_types: tuple[bytes, ...], body: Body) -> "DecisionInputs":
@@ -70,7 +76,7 @@ class DecisionInputs:
         return cls(
             principal.tenant, principal.account, principal.workflow, principal.run, call.scheme, call.host, call.port,
             call.method, call.path, call.query, facts.now, tuple(value.decode("latin-1") for value in content_types),
-            body, facts.content,
+            body, facts.content, facts.asked, facts.found,
         )  # fmt: skip
 
     def to_bytes(self) -> bytes:
@@ -97,6 +103,7 @@ class DecisionInputs:
             "now": self.now.isoformat(timespec="microseconds"),
             "content_types": self.content_types,
             "body": body,
+            "lookup": {"asked": self.asked, "found": self.found},
         }
         return _ENCODER.encode(document).encode("ascii")
 
@@ -129,22 +136,26 @@ def decide_again(inputs: DecisionInputs, policy: TenantPolicy | None) -> Decisio
     Pure, never raises. Limits and secrets are no part of a decision.
     """
     call, facts = inputs.call_and_facts(policy)
-    if not judged_by_body(call, facts):
-        return decide(call, replace(facts, content=None))
+    head = understood(call, replace(facts, content=None))
+    if not judged_by_body(call, head):
+        return _judged(inputs, call, head)
     match inputs.body:
-        case Body.READ:
-            return decide(call, facts)
-        case Body.ABSENT:
-            return decide(call, replace(facts, content=NOTHING))
+        case Body.READ | Body.ABSENT:
+            return _judged(inputs, call, understood(call, replace(facts, content=inputs.content or NOTHING)))
         case Body.REFUSED:
-            refused = Reason(Code.CONTENT_REFUSED, "the body could not be read in exactly one way")
-            return Denied((refused,), None if policy is None else policy.digest)
+            return decide(call, replace(head, unreadable="the body could not be read in exactly one way"))
         case Body.UNREAD:
             # A deny rule that is true whatever the body says denies also with it.
-            decision = decide(call, facts)
+            decision = decide(call, head)
             if isinstance(decision, Denied) and decision.reasons[0].code is Code.RULE_DENIED:
                 return decision
             return None
+
+
+def _judged(inputs: DecisionInputs, call: Call, facts: Facts) -> Decision | None:
+    if wanted(call, facts) is None:
+        return decide(call, facts)
+    return decide(call, answered(facts, inputs.found)) if inputs.asked else None
 
 
 def _parsed(document: object) -> DecisionInputs:
@@ -164,9 +175,12 @@ def _parsed(document: object) -> DecisionInputs:
     if (body is Body.READ) != ("value" in document["body"]):
         raise InputsInvalid("decision inputs have a body's value exactly where it was read")
     content = Content(cast("Value", document["body"]["value"])) if body is Body.READ else None
+    asked, found = document["lookup"]["asked"], document["lookup"]["found"]
+    if not isinstance(asked, bool):
+        raise InputsInvalid("these are no decision inputs")
     texts = {name: str(document[name]) for name in _TEXTS}
     return DecisionInputs(
-        **texts, port=document["port"], now=now, content_types=tuple(types), body=body, content=content
+        **texts, port=document["port"], now=now, content_types=tuple(types), body=body, content=content, asked=asked, found=found
     )
 
 

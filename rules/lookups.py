@@ -52,7 +52,7 @@ def wanted(call: Call, facts: Facts) -> Wanted | None:
 
 def answered(facts: Facts, found: Value) -> Facts:
     """The facts with what the service said."""
-    return replace(facts, found=found, actions=tuple(replace(action, _told={}) for action in facts.actions))
+    return replace(facts, asked=True, found=found, actions=tuple(replace(action, _told={}) for action in facts.actions))
 
 
 def _wanted(lookup: Lookup, given: str, tool: str, rules: tuple[Rule, ...]) -> Wanted:

@@ -211,7 +211,7 @@ async def test_classify_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 async def test_decide_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with town(tmp_path, limits=LIMITS) as here:
-        monkeypatch.setattr("proxy.pipeline.decide", crash)
+        monkeypatch.setattr("proxy.deciding.decide", crash)
         assert await call(here) == (503, "internal")
         monkeypatch.undo()
         assert here.origin.connections == []

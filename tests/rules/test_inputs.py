@@ -27,10 +27,10 @@ RULES = (
     'allow: {connection: x, path: "/{p}"}, when: "path.p != \'b\'"',
     'allow: {connection: "*", path: /**}, when: "query.limit == \'10\'"',
     'allow: {connection: "*", path: /**, methods: [GET]}, when: "now.hour < 12"',
-    'allow: {connection: y, path: /**}, when: "body.map(k, k).size() > 1 && body.map(k, k)[0] == \'amount\'"',
+    "allow: {connection: y, path: /**}, when: \"body.map(k, k).size() > 1 && body.map(k, k)[0] == 'amount'\"",
     "allow: {connection: x, path: /**, body: inspect}",
     "allow: {connection: x, path: /**}, when: workflow == 'w' && account == 'agent'",
-    'deny: {connection: x}, when: "has(body.reason) && body.reason == \'fraud\'"',
+    "deny: {connection: x}, when: \"has(body.reason) && body.reason == 'fraud'\"",
     'deny: {connection: x}, when: "body.amount > 0.1"',
     'deny: {connection: "*", methods: [DELETE]}',
     "deny: {connection: y, path: /a/b}, when: run == 'r'",
@@ -118,7 +118,8 @@ def _codes(decision: Denied) -> set[Code]:
     return {reason.code for reason in decision.reasons}
 
 
-CALL = Call("c_1", Principal("acme", "agent", "w", "r", "jti-1", 3, 0, 9), "https", "x.example", 443, "POST", "/a/b", "")
+WHO = Principal("acme", "agent", "w", "r", "jti-1", 3, 0, 9)
+CALL = Call("c_1", WHO, "https", "x.example", 443, "POST", "/a/b", "")
 
 
 def test_a_rule_that_reads_a_body_that_was_not_read_cannot_be_told() -> None:

@@ -17,6 +17,7 @@ from credentials.signing import SigningKey
 from credentials.tokens import TokenIssuer, TokenVerifier
 from ledger import Ledger, MemoryLockStore, Record, read_records
 from proxy.config import GateConfig
+from proxy.deciding import InputsSink
 from proxy.engine.authority import Authority
 from proxy.gate import Gate, GatePorts
 from rules.policy.compile import PolicySet, compile_policy
@@ -113,6 +114,7 @@ async def running_gate(
     config: GateConfig | None = None,
     wrap_ledger=lambda ledger: ledger,
     wrap_reservations=lambda reservations: reservations,
+    inputs: InputsSink | None = None,
 ) -> AsyncIterator[GateWorld]:
     """A gate on an ephemeral port. `secrets` are tenant acme's."""
     key = SigningKey.load_or_create(folder / "token.pem")
@@ -130,9 +132,10 @@ async def running_gate(
     reservations = EmbeddedReservations()
     authority = Authority.create("Test interception")
     config = config or GateConfig(listen=(("127.0.0.1", 0),))
-    gate = Gate(
-        GatePorts(world, wrap_ledger(ledger), wrap_reservations(reservations), authority, (), ENVIRONMENT), config
+    ports = GatePorts(
+        world, wrap_ledger(ledger), wrap_reservations(reservations), authority, (), ENVIRONMENT, inputs=inputs
     )
+    gate = Gate(ports, config)
     await gate.start()
     try:
         yield GateWorld(gate, world, ledger, directory, reservations, authority)
