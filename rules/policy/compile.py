@@ -33,6 +33,8 @@ from rules.services import Service, named, of_host
 PERIODS_US: Final = MappingProxyType(
     {"second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 )
+KEEP_INPUTS_SECONDS: Final = 30 * 86_400
+"""Where a policy does not say, or is no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class TenantPolicy:
     connections: Mapping[str, Connection]
     denied_keys: frozenset[str]
     """SHA-256 in hexadecimal of keys that no certificate of an origin's chain may be over."""
+    keep_inputs_seconds: int
+    """How long it is kept what calls were decided on; 0: not at all."""
     _destinations: Mapping[tuple[str, str, int], Connection] = field(repr=False, compare=False)
 
     def connection_for(self, scheme: str, host: str, port: int) -> Connection | None:
@@ -217,6 +221,7 @@ def _tenant(
         ),
         connections=MappingProxyType(connections),
         denied_keys=denied_keys,
+        keep_inputs_seconds=KEEP_INPUTS_SECONDS if document.inputs is None else document.inputs.keep,
         _destinations=MappingProxyType({(c.scheme, c.host, c.port): c for c in connections.values()}),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rules.bodies import HELD
 from rules.policy.compile import Account, Connection, Limits, PolicySet, Rate, TenantPolicy
 from rules.policy.matcher import Rule
-from rules.policy.values import Money, write_duration, write_present
+from rules.policy.values import Money, write_duration, write_keep, write_present
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,9 @@ class _Diff:
             self.changes.append(f"{name}: a day is one of {new.timezone.key}, not of {old.timezone.key}")
         if old is not None and old.roles != new.roles:
             self.changes.append(f"{name}: roles")
+        if old is not None and old.keep_inputs_seconds != new.keep_inputs_seconds:
+            keep, kept = write_keep(new.keep_inputs_seconds), write_keep(old.keep_inputs_seconds)
+            self.changes.append(f"{name}: decision inputs are kept: {keep}, was {kept}")
         was = frozenset[str]() if old is None else old.denied_keys
         self.closes += [f"{name}: no chain over the key sha256:{key}" for key in sorted(new.denied_keys - was)]
         self.opens += [f"{name}: again a chain over the key sha256:{key}" for key in sorted(was - new.denied_keys)]

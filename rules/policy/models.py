@@ -137,6 +137,12 @@ Duration = Annotated[
     PlainSerializer(values.write_duration, return_type=str),
     _text(values.DURATION, "5m"),
 ]
+Keep = Annotated[
+    int,
+    PlainValidator(values.parse_keep),
+    PlainSerializer(values.write_keep, return_type=str),
+    _text(f"(?:none|{values.DURATION})", "30d", "none"),
+]
 Present = Annotated[
     Any,  # a `Presentation`: pydantic cannot check a Protocol, and need not
     PlainValidator(values.parse_present),
@@ -225,6 +231,12 @@ class CredentialsDocument(_Document):
         description="The longest lifetime that may be asked for; at most 24h.",
         json_schema_extra={"default": "1h"},
     )
+
+
+class InputsDocument(_Document):
+    """How long it is kept what a tenant's calls were decided on."""
+
+    keep: Keep = Field(description="At least 1d; or none: nothing is kept.")
 
 
 class ConnectionDocument(_Document):
@@ -401,6 +413,9 @@ class TenantDocument(_Document):
     timezone: Zone = Field(default="UTC", description="Where a day of a spend limit begins and ends.")
     roles: dict[Name, list[Email]] = Field(default={}, description="Named groups of people.")
     credentials: CredentialsDocument = CredentialsDocument()
+    inputs: InputsDocument | None = Field(
+        default=None, description="How long decision inputs are kept, for replays; 30d when left out."
+    )
     denied_keys: list[KeyHash] | None = Field(
         default=None,
         min_length=1,

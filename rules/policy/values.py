@@ -146,6 +146,21 @@ def write_duration(seconds: int) -> str:
     return f"{seconds // _SECONDS[unit]}{unit}"
 
 
+def parse_keep(value: object) -> int:
+    """Seconds of `30d`, a day at the least, ten years at the most; 0 for `none`."""
+    if value == "none":
+        return 0
+    seconds = parse_duration(value)
+    if not _SECONDS["d"] <= seconds <= 3660 * _SECONDS["d"]:
+        raise ValueInvalid("less than a day, or more than ten years", "write a number of days, such as 30d, or none")
+    return seconds
+
+
+def write_keep(seconds: int) -> str:
+    """The shortest text that `parse_keep` reads as `seconds`."""
+    return write_duration(seconds) if seconds else "none"
+
+
 def parse_size(value: object) -> int:
     """Bytes of `64 KiB`, `500 MiB`, `2 GiB`."""
     match = re.fullmatch(SIZE, value, re.ASCII) if isinstance(value, str) else None
