@@ -1,12 +1,14 @@
 """Who a message goes to, read in exactly one way (RFC 5322, RFC 4648 section 5).
 
 Refused is what mail servers and clients are known to read differently: comments, quoted local parts, groups, source
-routes, encoded words in an address, a field that stands twice, and whatever is not ASCII.
+routes, encoded words (some readers decode before they split), a field that stands twice, a header whose lines end in
+two ways, and whatever is not ASCII in one.
 """
 
 import base64
 import binascii
 import re
+import unicodedata
 from typing import Final
 
 from rules.content.refused import ContentRefused
@@ -16,13 +18,16 @@ MAX_MESSAGE: Final = 1024 * 1024
 MAX_RECIPIENTS: Final = 2000
 MAX_LINE: Final = 998
 """RFC 5322 section 2.1.1."""
-_ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}"
+# Without % and !, by which old relays route on.
+_ATOM: Final = r"[A-Za-z0-9#$&'*+/=?^_`{|}~-]{1,64}"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM}){{0,16}}@{_LABEL}(?:\.{_LABEL}){{1,16}}", re.ASCII)
-_NAMED: Final = re.compile(
-    r'(?:"([^"\\<>@\x00-\x1f\x7f]{0,256})"|([^"\\<>()@,:;\[\]\x00-\x1f\x7f]{0,256}))[ \t]*<([^<>]*)>', re.ASCII
-)
-_MAILBOX: Final = re.compile(r'(?:"[^"\\\r\n]*"|[^",])+', re.ASCII)
+_NAMED: Final = re.compile(r'(?:"([^"\\<>@]{0,256}+)"[ ]*+|([^"\\<>()@,:;\[\]]{0,256}+))<([^<> ]*+)>')
+_MAILBOX: Final = re.compile(r'(?:"[^"\\]*+"|[^",]++)++')
+_BASE64: Final = re.compile(r"[A-Za-z0-9_-]*+={0,2}", re.ASCII)
+_END: Final = re.compile(rb"\r?\n\r?\n")
+MAX_ADDRESS: Final = 640
+"""Characters, with its display name."""
 _FIELD: Final = re.compile(r"([!-9;-~]{1,64}):[ \t]*(.*)", re.ASCII)
 _OF_RECIPIENTS: Final = frozenset({"to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc"})
 _ONCE: Final = _OF_RECIPIENTS | {"from", "sender", "reply-to", "subject", "date", "message-id"}
@@ -30,21 +35,27 @@ _ONCE: Final = _OF_RECIPIENTS | {"from", "sender", "reply-to", "subject", "date"
 
 def read_address(text: str) -> str:
     """The one address of `ana@acme.example` or `Ana <ana@acme.example>`, in lower case. Raises `ContentRefused`."""
-    text = text.strip(" \t")
-    named = _NAMED.fullmatch(text) if text.endswith(">") else None
-    if named is not None and "=?" in (named[1] or named[2] or ""):
-        named = _without_encoded_word(named)
+    text = text.replace("\t", " ").strip(" ")
+    # Compatibility forms of < and @ become themselves where a reader normalises first.
+    if len(text) > MAX_ADDRESS or not text.isprintable() or "=?" in text or _has_disguise(text):
+        raise ContentRefused("a mail address that is too long, or has characters that are read differently")
+    named = _NAMED.fullmatch(text)
     address = text if named is None else named[3]
-    if len(address) > 254 or _ADDRESS.fullmatch(address) is None:
+    local, _, domain = address.rpartition("@")
+    if len(address) > 254 or len(local) > 64 or _ADDRESS.fullmatch(address) is None:
         raise ContentRefused("a mail address that is not written in its plainest form")
+    if domain.rpartition(".")[2].isdigit():
+        raise ContentRefused("a mail address at a number in place of a domain")
     return address.lower()
 
 
-def _without_encoded_word(named: "re.Match[str]") -> "re.Match[str]":
-    # RFC 2047 section 5 (3): in a name an encoded word stands alone or beside others; inside of quotes it is none.
-    if named[1] is not None:
-        raise ContentRefused("a mail address with an encoded word inside of quotes")
-    return named
+def _has_disguise(text: str) -> bool:
+    return not text.isascii() and any(
+        character in unicodedata.normalize("NFKC", other)
+        for other in text
+        if not other.isascii()
+        for character in '<>@,;:"()'
+    )
 
 
 def read_recipients(raw: str) -> tuple[str, ...]:
@@ -72,17 +83,25 @@ def _header(raw: str) -> str:
     """The header section, in ASCII, with its lines apart by LF."""
     if len(raw) > MAX_MESSAGE * 4 // 3 + 4:
         raise ContentRefused("the message is too large to be read")
+    if _BASE64.fullmatch(raw) is None:
+        raise ContentRefused("the message is not base64url")
+    bare = raw.rstrip("=")
     try:
-        padded = raw.rstrip("=")
-        data = base64.b64decode((padded + "=" * (-len(padded) % 4)).encode("ascii"), altchars=b"-_", validate=True)
-    except (UnicodeEncodeError, binascii.Error):
+        data = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+    except binascii.Error:
         raise ContentRefused("the message is not base64url") from None
-    data = data.replace(b"\r\n", b"\n")
-    if b"\r" in data or data.startswith(b"\n"):
-        raise ContentRefused("the message has a carriage return alone, or no header")
-    head, blank, _ = data.partition(b"\n\n")
-    if not blank:
-        head = head.removesuffix(b"\n")
+    # Bits behind the last byte, and padding of another length, are an error to some readers.
+    padded = base64.urlsafe_b64encode(data).decode("ascii")
+    if len(data) > MAX_MESSAGE or raw not in {padded, padded.rstrip("=")}:
+        raise ContentRefused("the message is not base64url, or is too large to be read")
+    end = _END.search(data)
+    head = data if end is None else data[: end.start()]
+    ends = head.count(b"\r\n")
+    if head.count(b"\r") != ends or (ends and head.count(b"\n") != ends):
+        raise ContentRefused("the message's header has a carriage return alone, or lines that end in two ways")
+    if end is not None and ends and end[0] != b"\r\n\r\n":
+        raise ContentRefused("the message's header does not end as its lines do")
+    head = head.replace(b"\r\n", b"\n").removesuffix(b"\n")
     try:
         text = head.decode("ascii")
     except UnicodeDecodeError:
@@ -119,6 +138,8 @@ def _addresses(value: str) -> list[str]:
         match = _MAILBOX.match(value, at)
         if match is None:
             raise ContentRefused("the message has an empty place among its recipients")
+        if value[match.end() : match.end() + 1] not in ("", ","):
+            raise ContentRefused("the message has a quote among its recipients that does not end plainly")
         parts.append(match[0])
         at = match.end() + 1
         if len(parts) > MAX_RECIPIENTS:
