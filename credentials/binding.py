@@ -37,7 +37,9 @@ class Binding:
                 f"the secret of connection {self.connection} is bound to another destination than {scheme}://{host}:{port}"
             )
         if not self.fits(secret):
-            raise BindingRefused(f"the secret of connection {self.connection} is of another kind than its mode asks for")
+            raise BindingRefused(
+                f"the secret of connection {self.connection} is of another kind than its mode asks for"
+            )
         return self.presentation.header_name, self.presentation.render(secret)
 
     def fits(self, secret: Secret) -> bool:

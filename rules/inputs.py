@@ -180,7 +180,14 @@ def _parsed(document: object) -> DecisionInputs:
         raise InputsInvalid("these are no decision inputs")
     texts = {name: str(document[name]) for name in _TEXTS}
     return DecisionInputs(
-        **texts, port=document["port"], now=now, content_types=tuple(types), body=body, content=content, asked=asked, found=found
+        **texts,
+        port=document["port"],
+        now=now,
+        content_types=tuple(types),
+        body=body,
+        content=content,
+        asked=asked,
+        found=found,
     )
 
 
