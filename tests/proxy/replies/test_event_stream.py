@@ -66,6 +66,7 @@ def test_every_end_of_a_line_is_one(end: bytes) -> None:
         (b"data: 1\n", b""),
         (b"data: 1\r\r", b"data: 1\n\n"),
         (b"data: 1\r\n\r\n", b"data: 1\n\n"),
+        (b"id: 1\r\ndata: 1\r\n\r\n", b"id: 1\ndata: 1\n\n"),
         ('data: "\u2028\x85\u2029"\n\n'.encode(), b'data: "\\u2028\\u0085\\u2029"\n\n'),
     ],
 )

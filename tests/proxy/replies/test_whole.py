@@ -87,6 +87,7 @@ def test_a_page_that_nobody_reads_as_messages_passes(data: bytes) -> None:
         BOTH, b" \n" + BOTH, b"[" + BOTH + b"]", b"\xef\xbb\xbf" + BOTH, b'{"a":', b"{'a':1}",
         b"data: " + BOTH + b"\n\n", b": hi\r\rdata:" + BOTH, b"\xef\xbb\xbfDATA : 1", BOTH.decode().encode("utf-16"),
         BOTH.decode().encode("utf-16-le"), BOTH.decode().encode("utf-32"), b"+/v8-" + BOTH,
+        BOTH.decode().encode("utf-16-be"),
     ],
 )  # fmt: skip
 def test_a_page_that_somebody_could_read_as_messages_is_refused(data: bytes) -> None:
