@@ -7,12 +7,12 @@ from rules.call import Call, Facts
 from rules.classification import route_of
 from rules.codes import Code
 from rules.decision import Reason
-from rules.guards.untold import untold_reason
 from rules.guards.verdict import Denies, Guard, Permits, Verdict
 from rules.limits.claims import claims_of, counts_price
 from rules.matching import allowing, reads_body, untold
 from rules.policy.compile import Account, Connection, TenantPolicy
 from rules.policy.matcher import Rule
+from rules.untold import untold_reason
 
 OBSERVED: Final = "stage:observe"
 """In place of a rule, where none allowed the call. No rule has such a name."""

@@ -3,10 +3,10 @@
 from rules.call import Call, Facts
 from rules.codes import Code
 from rules.decision import Reason
-from rules.guards.untold import untold_reason
 from rules.guards.verdict import Denies, Guard, Verdict
 from rules.matching import denying
 from rules.policy.matcher import Rule
+from rules.untold import untold_reason
 
 
 def _check(call: Call, facts: Facts) -> Verdict:

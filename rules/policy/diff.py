@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rules.bodies import HELD
+from rules.catalogue.known import KnownService
 from rules.policy.compile import Account, Connection, Limits, PolicySet, Rate, TenantPolicy
 from rules.policy.matcher import Rule
 from rules.policy.values import Money, write_duration, write_keep, write_present
@@ -94,8 +95,11 @@ class _Diff:
             self.opens.append(f"{where}: account added")
         elif old.owners != new.owners:
             self.changes.append(f"{where}: owners")
-        if old is not None and old.stage != new.stage:
-            self.changes.append(f"{where}: stage {new.stage}, was {old.stage}")
+        if old is not None and (old.stage, old.observed_until) != (new.stage, new.observed_until):
+            told = self.closes if new.observed_until is None else self.opens
+            told.append(f"{where}: stage {_stage(new)}, was {_stage(old)}")
+        elif new.observed_until is not None and old is None:
+            self.opens.append(f"{where}: stage {_stage(new)}")
         if old is None:
             # All of it is new: what its deny rules keep out was not open before.
             self.opens += [f"{where}: allow {rule.id}: {_reach(rule)}" for rule in new.allow.rules]
@@ -166,7 +170,13 @@ class _Diff:
         (self.opens if wider else self.closes).append(text)
 
 
-_CONNECTION = ("destination", "service", "secret", "presented as", "dials", "networks", "authority", "price")
+_CONNECTION = ("destination", "service", "secret", "presented as", "dials", "networks", "authority", "account", "mode", "tools",
+               "price")  # fmt: skip
+
+
+def _stage(account: Account) -> str:
+    end = account.observed_until
+    return account.stage if end is None else f"{account.stage} until {end.isoformat()}, its rules only tried"
 
 
 def _described(connection: Connection) -> tuple[str, ...]:
@@ -180,12 +190,23 @@ def _described(connection: Connection) -> tuple[str, ...]:
         "what DNS says" if dial is None else f"{dial[0]} port {dial[1]}",
         ", ".join(map(str, connection.networks)) or "public only",
         _authority(connection),
+        connection.account or "any",
+        connection.mode or "any",
+        _known(connection.known),
         "free" if connection.currency is None else str(Money(connection.price_micros, connection.currency)),
     )
 
 
 def _destination(connection: Connection) -> str:
     return f"{connection.scheme}://{connection.host}:{connection.port}"
+
+
+def _known(known: KnownService | None) -> str:
+    """The catalogue's service, with a digest of what it says: an effect that changes there changes what rules mean."""
+    if known is None:
+        return "none known"
+    said = repr((known.protocol, known.graphql, sorted(known.tools.items()), known.account_header, known.decimals))
+    return f"{known.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
 
 def _authority(connection: Connection) -> str:
@@ -224,7 +245,9 @@ def _place(rule: Rule) -> str:
     """The calls that a rule means where it has no condition."""
     methods = "any method" if rule.methods is None else ",".join(sorted(rule.methods))
     body = "" if rule.body == HELD else f", body {rule.body.described}"
-    return f"{methods} {rule.connection} {rule.template.text}{body}"
+    tools = "" if rule.tools is None else f"{', '.join(rule.tools)}; "
+    effects = "" if rule.effects is None else f", only {', '.join(sorted(rule.effects))}"
+    return f"{tools}{methods} {rule.connection} {rule.template.text}{effects}{body}"
 
 
 def _written(rate: Rate | None) -> str:

@@ -18,4 +18,4 @@ def envelope(problem: Problem, asked: Asked) -> Envelope:
     return Envelope(JSON, beside(problem, message=message, documentation_url=problem.members["type"]))
 
 
-GITHUB: Final = Service("github", ("api.github.com", "uploads.github.com"), envelope, None)
+GITHUB: Final = Service("github", ("api.github.com", "uploads.github.com", "github.com"), envelope, None)

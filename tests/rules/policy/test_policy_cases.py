@@ -43,7 +43,7 @@ accounts:
     owners: {accountable: ana@acme.example, system: it@acme.example, risk: risk@acme.example}
     rules:
       - {id: refund, allow: stripe.refund.create, when: amount <= usd(100)}
-      - {id: comment, allow: github.issues.comments.create}
+      - {id: comment, allow: github.issues.createComment}
       - {id: drive, allow: google.*}
 tests:
 """
@@ -103,10 +103,10 @@ PASSING = [
     "{account: tools, call: stripe.refund.create, args: {charge: ch_1},"
     " found: {amount: 20000, amount_refunded: 10000, currency: usd}, expect: allow}",
     "{account: tools, call: stripe.refund.create, args: {charge: ch_1, amount: 1},"
-    " found: {amount: 2, amount_refunded: 0, currency: jpy}, expect: deny amount_unknown}",
-    "{account: tools, call: github.issues.comments.create, args: {owner: acme, repo: site, issue_number: 7, body: x},"
+    " found: {amount: 2, amount_refunded: 0, currency: jpy}, expect: deny condition_failed}",
+    "{account: tools, call: github.issues.createComment, args: {owner: acme, repo: site, issue_number: 7, body: x},"
     " expect: allow}",
-    "{account: tools, call: github.issues.comments.create, args: {owner: other, repo: site, issue_number: 7},"
+    "{account: tools, call: github.issues.createComment, args: {owner: other, repo: site, issue_number: 7},"
     " expect: deny account_mismatch}",
     "{account: tools, call: POST google /batch/drive/v3, expect: deny batch_refused}",
 ]
@@ -163,7 +163,7 @@ def test_a_rule_is_exercised_by_the_passing_cases_that_it_decides() -> None:
 
 
 def test_an_allow_rule_that_cannot_be_told_is_not_exercised() -> None:
-    (agent, _) = run(refund("expect: deny condition_failed, rule: small")).coverage
+    (agent, *_) = run(refund("expect: deny condition_failed, rule: small")).coverage
     assert "small" in agent.missed
 
 
@@ -186,7 +186,7 @@ LINE = BASE.count("\n") + 1
             "did you mean agent?",
         ),
         (refund("expect: allow").replace("stripe", "strip"), "POST", "connection strip is not", "did you mean stripe?"),
-        (refund("expect: allow").replace("POST ", ""), "stripe", "call: not a call", "write a method, a connection"),
+        (refund("expect: allow").replace("POST ", ""), "stripe", "call: not a call", "write a tool, or a method"),
         (refund("expect: allow").replace("POST", "post"), "post", "upper-case", "write POST stripe /v1/refunds"),
         (refund("expect: allow").replace("/v1", "v1"), "POST", "call: not a call", "as in POST stripe /v1"),
         (refund("expect: yes"), "yes", "neither allow nor deny", "write allow"),
@@ -253,7 +253,7 @@ def test_a_mistake_elsewhere_is_not_told_again_for_each_test_of_it() -> None:
     text = (BASE + GOOD).replace("int(body.amount) <= 100", "int(body.amount) <= ").encode()
     with pytest.raises(PolicyInvalid) as caught:
         parse_policy({"acme.yaml": text})
-    assert [error.line for error in caught.value.errors] == [11]
+    assert [error.line for error in caught.value.errors] == [13]
 
 
 def test_a_stored_policy_has_its_tests_and_checks_them_again() -> None:

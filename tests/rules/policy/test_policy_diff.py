@@ -178,15 +178,16 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
     """A member that is added to what a policy compiles to has to be told of: this test asks for it by name."""
     assert {field.name for field in fields(Account)} == {
         "tenant", "name", "owners", "stage", "max_ttl_seconds", "default_ttl_seconds", "allow", "deny", "limits",
-        "reading", "conditional",  # these two follow from allow and deny
+        "observed_until",
+        "reading", "conditional", "by_tool",  # these follow from allow and deny
     }  # fmt: skip
     assert {field.name for field in fields(Rule)} == {
-        "id", "connection", "methods", "template", "body", "when",
+        "id", "connection", "methods", "template", "body", "when", "tools", "effects",
         "position", "rank",  # which of several rules is named
     }  # fmt: skip
     assert {field.name for field in fields(Connection)} == {
         "tenant", "name", "scheme", "host", "port", "service", "binding", "dial", "networks", "ca_pem", "ca_added",
-        "price_micros", "currency",
+        "price_micros", "currency", "known", "account", "mode",
         "denied_keys", "unsafe_plaintext",  # told of for the tenant; follows from scheme
     }  # fmt: skip
     assert {field.name for field in fields(TenantPolicy)} == {
