@@ -34,12 +34,13 @@ def event(data: bytes) -> bytes:
     return b"id: 1\r\nevent: message\r\ndata: %b\r\n\r\n" % data
 
 
+def without_evil(journey, call):
+    return reply_filter_for(journey, call, lambda name, _digest: name != "evil")
+
+
 @asynccontextmanager
 async def tools(folder: Path, script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     """A town whose service is an MCP server, of whose tools `evil` may not be shown."""
-
-    def without_evil(journey, call):
-        return reply_filter_for(journey, call, lambda name, _digest: name != "evil")
 
     monkeypatch.setattr(proxy.pipeline, "reply_filter_for", without_evil)
     monkeypatch.setattr(towns, "POLICY", towns.POLICY.replace("secret: saas,", "secret: saas, service: mcp,"))
@@ -214,6 +215,21 @@ async def test_the_answer_of_any_other_service_is_left_alone(tmp_path: Path) -> 
         assert answer.body == BOTH
         assert answer.headers["etag"] == "x"
         assert here.origin.requests[0].header("accept-encoding") == "gzip"
+
+
+async def test_a_server_that_only_the_catalogue_knows_is_filtered_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection names no service: its host says which one it is of."""
+    monkeypatch.setattr(proxy.pipeline, "reply_filter_for", without_evil)
+    (tmp_path / "policy").mkdir()
+    tool = "echo: {effect: read}"
+    text = f"catalogue: 1\nservice: mcp.own\nhosts: [saas.test]\nprotocol: mcp\ntools:\n  {tool}\n"
+    (tmp_path / "policy" / "own.yaml").write_text(text)
+    async with town(tmp_path, answers(reply(BOTH))) as here, here.agent() as agent:
+        answer = await agent.request("POST", "/things/mcp", LIST, {"Accept-Encoding": "gzip"})
+        assert names_in(answer.body) == ["add"]
+        assert here.origin.requests[0].header("accept-encoding") == "identity"
 
 
 async def test_what_is_held_of_answers_counts_and_is_given_back(
