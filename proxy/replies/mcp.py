@@ -54,10 +54,7 @@ class McpReplies:
 
 def is_mcp(journey: Journey) -> bool:
     """True where the origin speaks MCP, as far as the policy and its catalogue say."""
-    connection = journey.connection
-    if connection is None:
-        return False
-    return connection.service is MCP or (connection.known is not None and connection.known.protocol == "mcp")
+    return journey.connection is not None and journey.connection.service is MCP
 
 
 def reply_filter_for(journey: Journey, call: Call, may: May = allow_every_tool) -> Filtering | None:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from credentials.binding import Binding
 from credentials.presentation import Bearer
-from rules.catalogue.catalogue import Catalogue, catalogue_of
+from rules.catalogue.catalogue import MCP, Catalogue, catalogue_of
 from rules.catalogue.known import KnownService
 from rules.claims import Claim
 from rules.conditions.variables import OF_TOOL
@@ -251,7 +251,7 @@ def _connection(
         scheme=scheme,
         host=host,
         port=port,
-        service=of_host(host) if document.service is None else named(document.service.partition(".")[0]),
+        service=_form(host, document.service, known),
         known=known,
         account=document.account,
         mode=document.mode,
@@ -265,6 +265,13 @@ def _connection(
         currency=None if document.price is None else document.price.currency,
         unsafe_plaintext=document.unsafe_plaintext,
     )
+
+
+def _form(host: str, service: str | None, known: KnownService | None) -> Service | None:
+    """Whose clients call there, in the table of services."""
+    if known is not None and known.protocol == MCP:
+        return named(MCP)
+    return of_host(host) if service is None else named(service.partition(".")[0])
 
 
 def _by_tool(rule: Rule, connection: Connection) -> bool:

@@ -227,6 +227,8 @@ async def test_a_server_that_only_the_catalogue_knows_is_filtered_too(
     text = f"catalogue: 1\nservice: mcp.own\nhosts: [saas.test]\nprotocol: mcp\ntools:\n  {tool}\n"
     (tmp_path / "policy" / "own.yaml").write_text(text)
     async with town(tmp_path, answers(reply(BOTH))) as here, here.agent() as agent:
+        denied = await agent.request("POST", "/things/secret/1", LIST)
+        assert json.loads(denied.body)["error"]["data"]["code"] == "rule_denied", "its clients read denials"
         answer = await agent.request("POST", "/things/mcp", LIST, {"Accept-Encoding": "gzip"})
         assert names_in(answer.body) == ["add"]
         assert here.origin.requests[0].header("accept-encoding") == "identity"
