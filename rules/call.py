@@ -48,6 +48,8 @@ class Facts:
     """Why the body cannot be understood, where a rule needs it to be; None otherwise."""
     actions: "tuple[Action, ...]" = ()
     """What the call asks for; empty where it was not classified. Each of them has to be allowed."""
+    changed: frozenset[str] = frozenset()
+    """Tools of the call whose definition is another than the one that was accepted."""
     asked: bool = False
     """Whether the service was asked for what the request does not say."""
     found: Value = None

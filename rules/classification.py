@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 from rules.action import Action, unknown
 from rules.call import Call, Facts
 from rules.catalogue.document import TOOL
-from rules.catalogue.effect import READ, WRITE, Effect
+from rules.catalogue.effect import READ, WRITE, Effect, worst
 from rules.catalogue.known import KnownService, takes_graphql
 from rules.conditions.unknown import Unknown
 from rules.content.content import Content, Value, as_doubles
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_NAME: Final = 128
 """Characters of a tool's whole name; a longer one is an unknown tool's."""
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _TOOL: Final = re.compile(TOOL, re.ASCII)
 _NOWHERE: Final = parse_template("/**")
 _METHODS: Final[Mapping[str, tuple[Effect, bool]]] = MappingProxyType(
@@ -86,7 +87,7 @@ def _actions(call: Call, service: KnownService | None, content: Content | None) 
 def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None) -> Action:
     candidates = service.candidates(call.method, segments)
     template = candidates[0][1] if candidates else _NOWHERE
-    args = _args(call, template, segments, content)
+    args = _args(call, template, segments, content, service.query)
     for tool, _ in candidates:
         if tool.where is None:
             return Action(tool.name, tool.effect, args, tool, service)
@@ -99,15 +100,24 @@ def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], conte
         if told is True:
             return Action(tool.name, tool.effect, args, tool, service)
         if told is not False:
-            break
-    action = unknown(service, service.name, args)
-    return replace(action, effect="delete") if call.method == "DELETE" else action
+            break  # it may be any of them
+    # None of those it may be is told by a rule about tools; a rule about effects has to meet the worst of them.
+    effects = (*(tool.effect for tool, _ in candidates), "delete" if call.method == "DELETE" else WRITE)
+    return replace(unknown(service, service.name, args), effect=worst(effects))
 
 
 def _args(
-    call: Call, template: Template, segments: tuple[str, ...], content: Content | None
+    call: Call,
+    template: Template,
+    segments: tuple[str, ...],
+    content: Content | None,
+    of_query: frozenset[str] = frozenset(),
 ) -> Mapping[str, Value] | None:
-    """What stands in the path, the query and the body, by its names; None where two of them say different things."""
+    """What stands in the path, the query and the body, by its names; None where two of them say different things.
+
+    Beside a body a query is told only as far as it repeats the body or the service is known to take it from there
+    (`of_query`): whether the service reads such a parameter in place of a missing member, nobody knows.
+    """
     if content is None or not isinstance(content.value, dict):
         return None
     args: dict[str, Value] = dict(content.value)
@@ -115,6 +125,8 @@ def _args(
         query = read_form(call.query.encode("ascii"))
         path = {name: segments[at].encode("latin-1").decode("utf-8") for name, at in template.parameters}
     except (ContentRefused, UnicodeError):
+        return None
+    if call.method in _WITH_BODY and content.value and not query.keys() <= content.value.keys() | of_query:
         return None
     for name, value in (*query.items(), *path.items()):
         if args.setdefault(name, value) != value:  # type: ignore[arg-type]  # a form's values are values
@@ -165,6 +177,17 @@ def _of_mcp(call: Call, service: KnownService, content: Content | None) -> Itera
             yield unknown(service, service.name, None)
 
 
+def of_mcp_tool(service: KnownService | None, named: str, args: Mapping[str, Value] | None = None) -> Action:
+    """What a call of a server's tool is, by the name that the server gives it."""
+    if service is None:
+        return unknown(None, None, args)
+    name = f"{service.name}.{named}"
+    if not _TOOL.fullmatch(named) or len(name) > MAX_NAME:
+        return unknown(service, service.name, args)
+    tool = service.tools.get(name)
+    return Action(name, WRITE if tool is None else tool.effect, args, tool, service)
+
+
 def _message(service: KnownService, message: Message) -> Action:
     if not isinstance(message, Request):
         return Action(f"{service.name}/reply", READ, {}, None, service, handshake=True)
@@ -173,11 +196,7 @@ def _message(service: KnownService, message: Message) -> Action:
     if message.method == "tools/call":
         named, args = params.get("name"), params.get("arguments", {})
         members = args if isinstance(args, dict) else None
-        name = f"{service.name}.{named}"
-        if not isinstance(named, str) or not _TOOL.fullmatch(named) or len(name) > MAX_NAME:
-            return unknown(service, service.name, members)
-        tool = service.tools.get(name)
-        return Action(name, WRITE if tool is None else tool.effect, members, tool, service)
+        return of_mcp_tool(service, named if isinstance(named, str) else "", members)
     name = f"{service.name}/{message.method}"
     if not _TOOL.fullmatch(message.method) or len(name) > MAX_NAME:
         return unknown(service, service.name, None)

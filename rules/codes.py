@@ -56,6 +56,7 @@ class Code(StrEnum):
     AMOUNT_UNKNOWN = "amount_unknown"
     ACCOUNT_MISMATCH = "account_mismatch"
     BATCH_REFUSED = "batch_refused"
+    DEFINITION_CHANGED = "definition_changed"
     LOOKUP_FAILED = "lookup_failed"
     GUARD_FAILED = "guard_failed"
     # (5) reserve
@@ -165,6 +166,9 @@ TABLE: dict[Code, Entry] = {
         403, _D, "Another account at the service", "Name the account that the connection is bound to."
     ),
     Code.BATCH_REFUSED: Entry(403, _D, "Requests inside a request", "Send each of the requests by itself."),
+    Code.DEFINITION_CHANGED: Entry(
+        403, _D, "The tool is not what it was", "Ask the platform team to look at the server's new definition of it."
+    ),
     Code.LOOKUP_FAILED: Entry(
         502, _T, "The service did not say what a rule asks for", "Retry later; nothing of the call was sent."
     ),

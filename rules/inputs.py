@@ -64,6 +64,8 @@ class DecisionInputs:
     body: Body
     content: Content | None = None
     """The body's value; only where it was read."""
+    changed: tuple[str, ...] = ()
+    """Tools whose definition was another than the accepted one, sorted."""
     asked: bool = False
     """Whether the service was asked for what the request does not say."""
     found: Value = None
@@ -76,7 +78,7 @@ class DecisionInputs:
         return cls(
             principal.tenant, principal.account, principal.workflow, principal.run, call.scheme, call.host, call.port,
             call.method, call.path, call.query, facts.now, tuple(value.decode("latin-1") for value in content_types),
-            body, facts.content, facts.asked, facts.found,
+            body, facts.content, tuple(sorted(facts.changed)), facts.asked, facts.found,
         )  # fmt: skip
 
     def to_bytes(self) -> bytes:
@@ -103,6 +105,7 @@ class DecisionInputs:
             "now": self.now.isoformat(timespec="microseconds"),
             "content_types": self.content_types,
             "body": body,
+            "changed": self.changed,
             "lookup": {"asked": self.asked, "found": self.found},
         }
         return _ENCODER.encode(document).encode("ascii")
@@ -127,7 +130,7 @@ class DecisionInputs:
         principal = Principal(self.tenant, self.account, self.workflow, self.run, "replayed", 0, 0, 0)
         asked = Call(call, principal, self.scheme, self.host, self.port, self.method, self.path, self.query)
         connection = None if policy is None else policy.connection_for(self.scheme, self.host, self.port)
-        return asked, Facts(policy=policy, connection=connection, now=self.now, content=self.content)
+        return asked, Facts(policy=policy, connection=connection, now=self.now, content=self.content, changed=frozenset(self.changed))
 
 
 def decide_again(inputs: DecisionInputs, policy: TenantPolicy | None) -> Decision | None:
@@ -175,6 +178,9 @@ def _parsed(document: object) -> DecisionInputs:
     if (body is Body.READ) != ("value" in document["body"]):
         raise InputsInvalid("decision inputs have a body's value exactly where it was read")
     content = Content(cast("Value", document["body"]["value"])) if body is Body.READ else None
+    changed = document["changed"]
+    if not isinstance(changed, list) or not all(isinstance(name, str) for name in changed):
+        raise InputsInvalid("these are no decision inputs")
     asked, found = document["lookup"]["asked"], document["lookup"]["found"]
     if not isinstance(asked, bool):
         raise InputsInvalid("these are no decision inputs")
@@ -186,6 +192,7 @@ def _parsed(document: object) -> DecisionInputs:
         content_types=tuple(types),
         body=body,
         content=content,
+        changed=tuple(changed),
         asked=asked,
         found=found,
     )

@@ -1,27 +1,26 @@
 """Which answers are filtered, and how: the one place where the pipeline asks.
 
-An answer is filtered where its connection's service is MCP, whatever was asked. What may be shown is said by `may`,
-which until tools have rules of their own says yes to all: the filter then changes no list, and still refuses what it
-cannot read.
+An answer is filtered where its connection's service is MCP, whatever was asked. A list of tools shows what a rule may
+let the account call, and nothing whose definition is another than the catalogue's.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from proxy.http.response_head import ResponseHead
 from proxy.journey import Journey
+from proxy.replies.definitions import Definitions
 from proxy.replies.event_stream import EventStreamFilter
 from proxy.replies.messages import May
 from proxy.replies.reply_filter import Filtering, ReplyFilter
 from proxy.replies.whole import JsonFilter, OtherFilter, Refusal
-from rules.call import Call
+from rules.call import Call, Facts
+from rules.classification import of_mcp_tool
 from rules.content.media_type import read_media_type
 from rules.content.refused import ContentRefused
+from rules.matching import may_call
+from rules.observing import observing
 from rules.services.mcp import MCP
-
-
-def allow_every_tool(_name: str, _digest: str) -> bool:
-    """Shows everything."""
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,18 @@ def is_mcp(journey: Journey) -> bool:
     return journey.connection is not None and journey.connection.service is MCP
 
 
-def reply_filter_for(journey: Journey, call: Call, may: May = allow_every_tool) -> Filtering | None:
+def reply_filter_for(journey: Journey, call: Call, definitions: Definitions) -> Filtering | None:
     """What every answer to this call goes through; None where answers are passed on as they come."""
-    return McpReplies(may, journey.request_id) if is_mcp(journey) else None
+    connection = journey.connection
+    if connection is None or not is_mcp(journey):
+        return None
+    facts = Facts(journey.policy, connection, datetime.now(UTC))
+    observed = observing(call, facts)
+
+    def may(name: str, digest: str) -> bool:
+        action = of_mcp_tool(connection.known, name)
+        if not definitions.heard(connection, action, digest):
+            return False
+        return observed or may_call(call, facts, action)
+
+    return McpReplies(may, journey.request_id)

@@ -151,6 +151,9 @@ class ServiceDocument(_Document):
     idempotency: Header | None = Field(default=None, description="Header by which it knows a repeated call.")
     present: Present | None = Field(default=None, description="How the secret is presented, if the policy is silent.")
     account: AccountDocument | None = None
+    query: list[Annotated[str, Field(max_length=64)]] | None = Field(
+        default=None, max_length=256, description="Parameters that it takes from the query beside a body."
+    )
     modes: dict[str, list[str]] | None = Field(default=None, description="What secrets of each mode begin with.")
     decimals: dict[str, int] | None = Field(
         default=None, description="Decimals of the smallest unit, where they are not what ISO 4217 has."
@@ -191,6 +194,7 @@ def known_service(document: ServiceDocument) -> KnownService:
         present=document.present,
         account_header=None if account is None else account.header,
         account_arg=None if account is None or account.arg is None else compile_expression(account.arg),
+        query=frozenset(document.query or ()),
         modes={mode: tuple(begins) for mode, begins in (document.modes or {}).items()},
         decimals=dict(document.decimals or {}),
     )

@@ -30,6 +30,8 @@ class KnownService:
     """Header by which a call is bound to one account at the vendor."""
     account_arg: Expression | None = None
     """Where an action says which account at the vendor it is about."""
+    query: frozenset[str] = frozenset()
+    """Parameters that it takes from the query beside a body."""
     modes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What secrets of each mode begin with."""
     decimals: Mapping[str, int] = field(default_factory=dict)

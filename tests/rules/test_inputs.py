@@ -136,7 +136,8 @@ def test_bytes_are_as_documented_and_have_no_credential() -> None:
     assert data == (
         b'{"inputs":2,"tenant":"acme","account":"agent","workflow":"w","run":"r","scheme":"https","host":"x.example",'
         b'"port":443,"method":"POST","path":"/a/b","query":"","now":"2026-11-25T09:05:00.000012+00:00",'
-        b'"content_types":["application/json"],"body":{"state":"read","value":{"z":1,"a":1.0}}}'
+        b'"content_types":["application/json"],"body":{"state":"read","value":{"z":1,"a":1.0}},"changed":[],'
+        b'"lookup":{"asked":false,"found":null}}'
     )
     assert b"jti-1" not in data
 
