@@ -1,17 +1,24 @@
 """(4) decide, with what was decided on: the inputs that the ledger commits to, and that are kept for a replay."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from proxy.fulfil import Credential
 from proxy.intake import Intake
-from proxy.journey import Journey
+from proxy.journey import CallRefused, Journey
 from proxy.live import LiveCall
+from proxy.lookups import Lookups
+from proxy.replies.definitions import Definitions
+from proxy.replies.mcp import is_mcp
+from proxy.world import World
 from rules.call import Call, Facts
 from rules.codes import Code
+from rules.content.content import Value
 from rules.decide import decide
-from rules.decision import Allowed, Decision
+from rules.decision import Allowed, Decision, Reason
 from rules.inputs import Body, DecisionInputs
+from rules.lookups import wanted
 from rules.matching import judged_by_body
 from rules.trial import rule_of, understood
 
@@ -47,13 +54,42 @@ class InputsSink(Protocol):
 class Deciding:
     """Decides calls. One for the whole gate; all methods belong to the proxy's event loop."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, world: World, intake: Intake, lookups: Lookups) -> None:
+        self._world = world
         self._intake = intake
+        self._lookups = lookups
+        self.definitions = Definitions()
 
-    async def read(self, journey: Journey, live: LiveCall, call: Call, facts: Facts) -> Facts:
-        """The facts, with what the call asks for, and the body's value where that has to be there to judge it."""
-        facts = understood(call, facts)
-        return await self._intake.read(journey, live, call, facts) if judged_by_body(call, facts) else facts
+    async def classify(self, journey: Journey, live: LiveCall, call: Call) -> Facts:
+        """(3) The facts: what the call asks for, with its body's value and the service's answer to a lookup where they
+        have to be there to judge it. Raises `RequestRefused` and `CallRefused`."""
+        facts = understood(call, self._gather(journey, call))
+        if judged_by_body(call, facts):
+            facts = await self._intake.read(journey, live, call, facts)
+        if facts.content is not None and is_mcp(journey):
+            journey.request_id = _request_id(facts.content.value)
+        changed = self.definitions.changed(facts.connection, facts.actions)
+        if changed:
+            facts = replace(facts, changed=changed)
+        journey.actions = tuple(action.bare() for action in facts.actions)
+        if (want := wanted(call, facts)) is not None:
+            journey.credential = credential_for(self._world, facts)
+            facts = await self._lookups.ask(journey, live, call, facts, want)
+        return facts
+
+    def _gather(self, journey: Journey, call: Call) -> Facts:
+        world = self._world
+        while True:
+            # Another thread may swap the policy between two reads; a decision and its epoch must be of one policy.
+            journey.policy_epoch = world.policy_epoch
+            policy_set = world.policy
+            if world.policy_epoch == journey.policy_epoch:
+                break
+        policy = None if policy_set is None else policy_set.tenants.get(call.principal.tenant)
+        connection = None if policy is None else policy.connection_for(call.scheme, call.host, call.port)
+        journey.policy = policy
+        journey.connection = connection
+        return Facts(policy=policy, connection=connection, now=datetime.now(UTC))
 
     async def decide(self, journey: Journey, live: LiveCall, call: Call, facts: Facts) -> Decision:
         """The decision; the journey has on what.
@@ -77,6 +113,31 @@ class Deciding:
         code = None if isinstance(decision, Allowed) else decision.reasons[0].code
         journey.decided = _decided(call, facts, decision.policy, code, rule_of(decision), data)
         return decision
+
+
+def _request_id(value: Value) -> str | int | None:
+    """Of the one JSON-RPC request that a body is; None for a batch, whose answers have several."""
+    found = value.get("id") if isinstance(value, dict) else None
+    return None if isinstance(found, bool) or not isinstance(found, str | int) else found
+
+
+def credential_for(world: World, facts: Facts) -> Credential | None:
+    """The secret that goes with the call; None where its connection has none.
+
+    Raises `CallRefused`: an allowed call whose secret is missing is denied before anything is consumed.
+    """
+    connection = facts.connection
+    if connection is None or connection.binding is None:
+        return None
+    binding = connection.binding
+    found = world.secret(binding.tenant, binding.secret_name)
+    if found is None:
+        raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set"))
+    credential = Credential(binding, *found)
+    if not binding.fits(credential.secret):
+        detail = f"the secret of connection {connection.name} is not of mode {connection.mode}"
+        raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, detail))
+    return credential
 
 
 def _content_types(journey: Journey) -> tuple[bytes, ...]:

@@ -28,6 +28,7 @@ from rules.content.content import Value, read_content
 from rules.content.refused import ContentRefused
 from rules.decision import Allowed, Reason
 from rules.lookups import Wanted, answered
+from rules.observing import observing
 from rules.policy.compile import Connection
 
 logger = logging.getLogger("exeat.gate")
@@ -70,6 +71,8 @@ class Lookups:
             raise CallRefused(Reason(Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now")) from error
         except (UpstreamError, StaleConnection) as error:
             logger.warning("call %s: lookup: %s", call.id, getattr(error, "operator_detail", "connection closed"))
+            if observing(call, facts):
+                return answered(facts, None)
             detail = f"{connection.name} did not say what rule {want.rules[0]} asks for"
             raise CallRefused(Reason(Code.LOOKUP_FAILED, detail, want.rules[0])) from error
         finally:

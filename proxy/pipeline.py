@@ -17,7 +17,6 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 from credentials.tokens import CredentialRejected
@@ -25,11 +24,11 @@ from proxy.admission import Admission
 from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
 from proxy.config import GateConfig
 from proxy.connections import Connections
-from proxy.deciding import Deciding, InputsSink
+from proxy.deciding import Deciding, InputsSink, credential_for
 from proxy.egress.errors import UpstreamError
 from proxy.endings import Endings
 from proxy.exchange import Exchange, linger
-from proxy.fulfil import IDEMPOTENT, Credential, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
+from proxy.fulfil import IDEMPOTENT, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
 from proxy.held import HeldBytes
 from proxy.http.emit import Head
 from proxy.http.errors import RequestRefused
@@ -55,7 +54,6 @@ from rules.call import Call, Facts
 from rules.claims import Refused, ReservationsUnavailable
 from rules.codes import Code
 from rules.decision import Allowed, Denied, Reason
-from rules.lookups import wanted
 from rules.policy.compile import Connection
 
 logger = logging.getLogger("exeat.gate")
@@ -95,10 +93,10 @@ class Pipeline:
         self._connections = connections
         self._held = held
         self._intake = Intake(config)
-        self._deciding = Deciding(self._intake)
         self._inputs = inputs
         self._routes = Routes()
-        self._lookups = Lookups(world, books, fulfilment, self._routes, config, environment)
+        lookups = Lookups(world, books, fulfilment, self._routes, config, environment)
+        self._deciding = Deciding(world, self._intake, lookups)
         self.draining = False
 
     async def answer(self, exchange: Exchange) -> bool:
@@ -185,11 +183,7 @@ class Pipeline:
         await live.turn.take()
         journey.mark = time.perf_counter_ns()
         # (3) classify
-        facts = await self._deciding.read(journey, live, call, self._classify(journey, call))
-        journey.actions = tuple(action.bare() for action in facts.actions)
-        if (want := wanted(call, facts)) is not None:
-            journey.credential = self._credential(facts)
-            facts = await self._lookups.ask(journey, live, call, facts, want)
+        facts = await self._deciding.classify(journey, live, call)
         self._lap(journey, Step.CLASSIFY)
         # (4) decide
         decision = await self._deciding.decide(journey, live, call, facts)
@@ -198,7 +192,7 @@ class Pipeline:
         if isinstance(decision, Denied):
             raise CallRefused(*decision.reasons)
         journey.allowed = allowed = decision
-        journey.credential = self._credential(facts)
+        journey.credential = credential_for(self._world, facts)
         self._lap(journey, Step.DECIDE)
         live.enter_phase("body", self._config.timeouts.body_idle)
         await self._intake.take(journey, live, allowed.body)
@@ -233,38 +227,6 @@ class Pipeline:
         exchange.turn = turn
         exchange.wire.on_lost = lambda: live.stop(Stop.DISCONNECTED)
         return live
-
-    # (3)
-
-    def _classify(self, journey: Journey, call: Call) -> Facts:
-        world = self._world
-        while True:
-            # Another thread may swap the policy between two reads; a decision and its epoch must be of one policy.
-            journey.policy_epoch = world.policy_epoch
-            policy_set = world.policy
-            if world.policy_epoch == journey.policy_epoch:
-                break
-        policy = None if policy_set is None else policy_set.tenants.get(call.principal.tenant)
-        connection = None if policy is None else policy.connection_for(call.scheme, call.host, call.port)
-        journey.policy = policy
-        journey.connection = connection
-        return Facts(policy=policy, connection=connection, now=datetime.now(UTC))
-
-    # (4), its material side: an allowed call whose secret is missing is denied before anything is consumed
-
-    def _credential(self, facts: Facts) -> Credential | None:
-        connection = facts.connection
-        if connection is None or connection.binding is None:
-            return None
-        binding = connection.binding
-        found = self._world.secret(binding.tenant, binding.secret_name)
-        if found is None:
-            raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, f"the secret of connection {connection.name} is not set"))
-        credential = Credential(binding, *found)
-        if not binding.fits(credential.secret):
-            detail = f"the secret of connection {connection.name} is not of mode {connection.mode}"
-            raise CallRefused(Reason(Code.SECRET_UNAVAILABLE, detail))
-        return credential
 
     # (5)
 
@@ -371,7 +333,7 @@ class Pipeline:
                 commitment_key=self._world.commitment_key(call.principal.tenant),
                 keep_alive=self._may_keep(journey),
                 rewrite=rewriter_for(journey, call),
-                filtering=reply_filter_for(journey, call),
+                filtering=reply_filter_for(journey, call, self._deciding.definitions),
             )
         except UpstreamError as error:
             logger.warning("call %s: upstream: %s", call.id, error.operator_detail)

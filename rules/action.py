@@ -31,6 +31,8 @@ class Action:
     known: Tool | None = None
     """Its entry in the catalogue."""
     service: KnownService | None = None
+    place: Mapping[str, Value] = field(default_factory=dict)
+    """What its path, or its field of GraphQL, is called with: where it acts. No query or body can say otherwise."""
     handshake: bool = False
     """It does nothing by itself but keep a session with a server of tools: whoever may call one of them may do it."""
     stated: Money | None = field(default=None, compare=False)
@@ -49,7 +51,7 @@ class Action:
 
     def bare(self) -> "Action":
         """The same without what it was asked with, which can be large."""
-        return Action(self.tool, self.effect, None, self.known, self.service, self.handshake)
+        return Action(self.tool, self.effect, None, self.known, self.service, handshake=self.handshake)
 
     def money(self, found: Value) -> Money:
         """How much it moves; `found` is the reply of its lookup. Raises `Unknown`."""
@@ -62,7 +64,7 @@ class Action:
     def account(self) -> str:
         """The account at the vendor that it is about. Raises `Unknown`."""
         expression = None if self.service is None else self.service.account_arg
-        value = None if expression is None or self.args is None else expression.value(args=self.args)
+        value = None if expression is None else expression.value(args=dict(self.place))
         if not isinstance(value, str):
             raise Unknown
         return value

@@ -88,22 +88,24 @@ def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], conte
     candidates = service.candidates(call.method, segments)
     template = candidates[0][1] if candidates else _NOWHERE
     args = _args(call, template, segments, content, service.query)
+    place = _place(template, segments)
     for tool, _ in candidates:
         if tool.where is None:
-            return Action(tool.name, tool.effect, args, tool, service)
+            return Action(tool.name, tool.effect, args, tool, service, place)
         if content is None:
-            return Action(None, None, None, None, service)
+            return Action(None, None, None, None, service, place)
         try:
             told = None if args is None else tool.where.value(args=args)
         except Unknown:
             told = None
         if told is True:
-            return Action(tool.name, tool.effect, args, tool, service)
+            return Action(tool.name, tool.effect, args, tool, service, place)
         if told is not False:
             break  # it may be any of them
     # None of those it may be is told by a rule about tools; a rule about effects has to meet the worst of them.
-    effects = (*(tool.effect for tool, _ in candidates), "delete" if call.method == "DELETE" else WRITE)
-    return replace(unknown(service, service.name, args), effect=worst(effects))
+    by_method: Effect = "delete" if call.method == "DELETE" else "write"
+    effects = (*(tool.effect for tool, _ in candidates), by_method)
+    return replace(unknown(service, service.name, args), effect=worst(effects), place=place)
 
 
 def _args(
@@ -123,15 +125,24 @@ def _args(
     args: dict[str, Value] = dict(content.value)
     try:
         query = read_form(call.query.encode("ascii"))
-        path = {name: segments[at].encode("latin-1").decode("utf-8") for name, at in template.parameters}
     except (ContentRefused, UnicodeError):
         return None
+    path = _place(template, segments)
     if call.method in _WITH_BODY and content.value and not query.keys() <= content.value.keys() | of_query:
         return None
-    for name, value in (*query.items(), *path.items()):
-        if args.setdefault(name, value) != value:  # type: ignore[arg-type]  # a form's values are values
+    others = (*cast("dict[str, Value]", query).items(), *path.items())
+    for name, value in others:
+        if args.setdefault(name, value) != value:
             return None
     return args
+
+
+def _place(template: Template, segments: tuple[str, ...]) -> Mapping[str, Value]:
+    """The parameters of the path; none of them where one is not UTF-8."""
+    try:
+        return {name: segments[at].encode("latin-1").decode("utf-8") for name, at in template.parameters}
+    except UnicodeError:
+        return {}
 
 
 def _of_graphql(call: Call, service: KnownService, content: Content | None) -> Iterator[Action]:
@@ -155,11 +166,11 @@ def _field(service: KnownService, field: RootField) -> Action:
     tool = service.field(field.operation, field.name)
     args = {name: as_doubles(value) for name, value in field.arguments.items()}
     if tool is not None:
-        return Action(tool.name, tool.effect, args, tool, service)
+        return Action(tool.name, tool.effect, args, tool, service, args)
     name = f"{service.name}.{field.operation}.{field.name}"
     if len(name) > MAX_NAME:
         return unknown(service, service.name, args)
-    return Action(name, WRITE if field.operation == "mutation" else READ, args, None, service)
+    return Action(name, WRITE if field.operation == "mutation" else READ, args, None, service, args)
 
 
 def _of_mcp(call: Call, service: KnownService, content: Content | None) -> Iterator[Action]:
@@ -185,7 +196,7 @@ def of_mcp_tool(service: KnownService | None, named: str, args: Mapping[str, Val
     if not _TOOL.fullmatch(named) or len(name) > MAX_NAME:
         return unknown(service, service.name, args)
     tool = service.tools.get(name)
-    return Action(name, WRITE if tool is None else tool.effect, args, tool, service)
+    return Action(name, WRITE if tool is None else tool.effect, args, tool, service, args or {})
 
 
 def _message(service: KnownService, message: Message) -> Action:
@@ -201,4 +212,4 @@ def _message(service: KnownService, message: Message) -> Action:
     if not _TOOL.fullmatch(message.method) or len(name) > MAX_NAME:
         return unknown(service, service.name, None)
     effect, handshake = _METHODS.get(message.method, (WRITE, False))
-    return Action(name, effect, params, None, service, handshake)
+    return Action(name, effect, params, None, service, handshake=handshake)

@@ -130,7 +130,9 @@ class DecisionInputs:
         principal = Principal(self.tenant, self.account, self.workflow, self.run, "replayed", 0, 0, 0)
         asked = Call(call, principal, self.scheme, self.host, self.port, self.method, self.path, self.query)
         connection = None if policy is None else policy.connection_for(self.scheme, self.host, self.port)
-        return asked, Facts(policy=policy, connection=connection, now=self.now, content=self.content, changed=frozenset(self.changed))
+        return asked, Facts(
+            policy=policy, connection=connection, now=self.now, content=self.content, changed=frozenset(self.changed)
+        )
 
 
 def decide_again(inputs: DecisionInputs, policy: TenantPolicy | None) -> Decision | None:

@@ -6,7 +6,7 @@ from itertools import islice
 from rules.action import Action
 from rules.call import Call, Facts
 from rules.conditions.variables import OF_LOOKUP, Judged, values_of
-from rules.policy.compile import Account
+from rules.policy.compile import Account, Connection
 from rules.policy.matcher import TOLD, Matcher, Rule
 from rules.policy.templates import normal_segments
 
@@ -84,9 +84,8 @@ def judged_by_body(call: Call, facts: Facts) -> bool:
         return False
     if any(_says(rule, call, facts, action, denies=True) is True for rule, action in _plain(call, facts, account)):
         return False
-    if any(action.tool is None for action in facts.actions) and connection.name in account.by_tool:
-        return True
-    if connection.account is not None and connection.known is not None and connection.known.account_arg is not None:
+    unclear = any(action.tool is None for action in facts.actions)
+    if unclear and (connection.name in account.by_tool or _bound_by_arg(connection)):
         return True
     return any(rule.when is not None and rule.reads_body for rule in _reached(call, facts, account.reading))
 
@@ -138,6 +137,12 @@ def _together(says: list[bool | None], *, allows: bool) -> bool | None:
 def _may_allow(call: Call, facts: Facts, account: Account) -> bool:
     """Whether an allow rule is there that could match, as far as is known yet."""
     return bool(_reached(call, facts, account.allow, at_most=1))
+
+
+def _bound_by_arg(connection: Connection) -> bool:
+    """Whether an action's arguments have to say which account at the service it is about."""
+    known = connection.known
+    return connection.account is not None and known is not None and known.account_arg is not None
 
 
 def _plain(call: Call, facts: Facts, account: Account) -> Iterator[tuple[Rule, Action | None]]:

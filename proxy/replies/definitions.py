@@ -11,7 +11,8 @@ type _Key = tuple[str, str, str]
 
 
 class Definitions:
-    """Knows which pinned tools are not what they were. Belongs to the proxy's event loop; begins empty."""
+    """Knows which pinned tools are not what they were; begins empty. Large lists are judged beside the event loop: each
+    change here is one of a dictionary."""
 
     def __init__(self) -> None:
         self._changed: dict[_Key, str] = {}

@@ -170,8 +170,10 @@ class _Diff:
         (self.opens if wider else self.closes).append(text)
 
 
-_CONNECTION = ("destination", "service", "secret", "presented as", "dials", "networks", "authority", "account", "mode", "tools",
-               "price")  # fmt: skip
+_CONNECTION = (
+    "destination", "service", "secret", "presented as", "dials", "networks", "authority", "account", "mode", "tools",
+    "price",
+)  # fmt: skip
 
 
 def _stage(account: Account) -> str:

@@ -48,6 +48,7 @@ class FactsVector(Strict):
     policy: str | None = "acme"
     connection: str | None = None
     now: str = "2026-11-20T12:00:00"
+    changed: list[str] = []
 
 
 class Expectation(Strict):
@@ -92,7 +93,9 @@ def inputs(vector: Vector) -> tuple[Call, Facts]:
     now = datetime.fromisoformat(facts.now).replace(tzinfo=UTC)
     asked = Call("c_1", principal, call.scheme, call.host, call.port, call.method, call.path, call.query)
     types = () if call.content_type is None else (call.content_type.encode(),)
-    return asked, judge(asked, Facts(active, connection, now), types, call.body.encode()).facts
+    return asked, judge(
+        asked, Facts(active, connection, now, changed=frozenset(facts.changed)), types, call.body.encode()
+    ).facts
 
 
 def written(claim: Claim) -> dict[str, str | int]:

@@ -52,7 +52,7 @@ def whole(kind: str, text: str) -> str:
             (rules,) = (text for kind, text in EXAMPLES if kind == "tools")
             return whole("tools", rules) + "tests:\n" + indent(text, "  ")
         case "tests":
-            (rules,) = (text for kind, text in EXAMPLES if "id: small-refunds" in text)
+            (rules,) = (text for kind, text in EXAMPLES if kind == "rules" and "id: small-refunds" in text)
             return whole("rules", rules) + "tests:\n" + indent(text, "  ")
         case _:
             raise AssertionError(f"an example of an unknown kind: {kind}")

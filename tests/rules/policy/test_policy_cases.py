@@ -157,7 +157,7 @@ def test_a_rule_is_exercised_by_the_passing_cases_that_it_decides() -> None:
         "{account: agent, call: GET stripe /v1/keys/1, expect: deny rule_denied}",  # `read` decides nothing
     )
     assert report.passed == 3
-    agent, idle = report.coverage
+    agent, idle, _ = report.coverage
     assert (agent.rules, agent.missed) == (("small", "read", "fraud", "keys"), ("read", "fraud"))
     assert (idle.account, idle.missed) == ("idle", ("refunds", "night"))
 
