@@ -33,6 +33,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("test", "policy_tests", "test", "Try the tests that stand in a policy."),
     Entry("policy", "policy", "policy", "Compare, apply and explain policies."),
     Entry("actions", "actions", "actions", "List everything an account can do, and who answers for it."),
+    Entry("blast-radius", "blast_radius", "blast_radius", "Compute the most an account can do in a day."),
     Entry("secret", "secret", "secret", "Set, list and remove the secrets of connections."),
     Entry("token", "token", "token", "Issue, renew and inspect agents' credentials."),
     Entry("revoke", "revoke", "revoke", "Stop a credential, an account, a tenant or everything, now."),

@@ -11,7 +11,7 @@ from control.codec import to_json
 from control.operations import PolicyRefused, Refused
 from control.policies import check_policy
 from rules.policy.access import Access, Action, access_of
-from rules.policy.compile import PolicySet
+from rules.policy.compile import Account, PolicySet, TenantPolicy
 from rules.policy.source import PolicyInvalid
 
 
@@ -47,10 +47,8 @@ def actions(
 
     For an access review. Exit code 1 when nobody is one of the owners, or when there is no such account.
     """
-    if as_of is not None and path is not None:
-        raise Trouble("--as-of and --policy name two policies", "Give one of them.", Exit.WRONG_USE)
-    policy, source = _policy(invocation, as_of, path)
-    found = _access(policy, account, tenant)
+    policy, source = chosen_policy(invocation, as_of, path)
+    found = access_of(*account_in(policy, account, tenant))
     document = {
         "policy": policy.digest,
         "source": source,
@@ -62,7 +60,10 @@ def actions(
         invocation.end(Exit.NO)
 
 
-def _policy(invocation: Invocation, as_of: datetime | None, path: Path | None) -> tuple[PolicySet, str]:
+def chosen_policy(invocation: Invocation, as_of: datetime | None, path: Path | None) -> tuple[PolicySet, str]:
+    """The active policy, that of a moment, or that of a path; and which it is, in words."""
+    if as_of is not None and path is not None:
+        raise Trouble("--as-of and --policy name two policies", "Give one of them.", Exit.WRONG_USE)
     if path is not None:
         try:
             return check_policy(path).compiled, str(path)
@@ -77,7 +78,8 @@ def _policy(invocation: Invocation, as_of: datetime | None, path: Path | None) -
     return policy, f"active since {stored.since}, proof #{stored.seq}"
 
 
-def _access(policy: PolicySet, account: str, tenant: str | None) -> Access:
+def account_in(policy: PolicySet, account: str, tenant: str | None) -> tuple[TenantPolicy, Account]:
+    """The account of that name, and its tenant's policy. Raises `Refused` when there is none, with those there are."""
     having = [
         found for found in policy.tenants.values() if account in found.accounts and tenant in (None, found.tenant)
     ]
@@ -87,7 +89,7 @@ def _access(policy: PolicySet, account: str, tenant: str | None) -> Access:
     if len(having) > 1:
         tenants = ", ".join(found.tenant for found in having)
         raise Trouble(f"several tenants have an account {account}: {tenants}", "Name one: --tenant T", Exit.WRONG_USE)
-    return access_of(having[0], having[0].accounts[account])
+    return having[0], having[0].accounts[account]
 
 
 def _text(found: Access, policy: PolicySet, source: str) -> str:

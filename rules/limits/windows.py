@@ -41,6 +41,16 @@ def day_window(now: datetime, zone: ZoneInfo) -> Window:
     return Window(tomorrow.isoformat(), _begins_at(tomorrow + _ONE_DAY, zone))
 
 
+@lru_cache(maxsize=64)
+def longest_day_seconds(zone: ZoneInfo) -> int:
+    """The longest day window of a zone, by what is known of the years 2020 to 2039."""
+    longest, begins, end = 0, _begins_at(date(2020, 1, 1), zone), datetime(2040, 1, 1, tzinfo=UTC).timestamp()
+    while begins < end:
+        resets_at = day_window(datetime.fromtimestamp(begins, UTC), zone).resets_at
+        longest, begins = max(longest, resets_at - begins), resets_at
+    return longest
+
+
 @lru_cache(maxsize=1024)
 def _begins_at(day: date, zone: ZoneInfo) -> int:
     """The first Unix second whose local date is `day` or later."""

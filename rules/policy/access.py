@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rules.policy.compile import Account, TenantPolicy
+from rules.policy.compile import Account, Connection, TenantPolicy
 from rules.policy.matcher import ANY, Rule
 from rules.policy.values import Money
 
@@ -67,18 +67,23 @@ def access_of(policy: TenantPolicy, account: Account) -> Access:
     )
 
 
+def destination_of(connection: Connection) -> str:
+    """`https://api.stripe.com`, with a port that is not the scheme's own."""
+    own = {"https": 443, "http": 80}[connection.scheme] == connection.port
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return f"{connection.scheme}://{host}" + ("" if own else f":{connection.port}")
+
+
 def _actions(policy: TenantPolicy, rule: Rule) -> list[Action]:
     names = sorted(policy.connections) if rule.connection == ANY else [rule.connection]
     found = []
     for name in names:
         connection = policy.connections[name]
-        own = {"https": 443, "http": 80}[connection.scheme] == connection.port
-        host = f"[{connection.host}]" if ":" in connection.host else connection.host
         found.append(
             Action(
                 rule=rule.id,
                 connection=name,
-                destination=f"{connection.scheme}://{host}" + ("" if own else f":{connection.port}"),
+                destination=destination_of(connection),
                 methods=() if rule.methods is None else tuple(sorted(rule.methods)),
                 path=rule.template.text,
                 when=None if rule.when is None else rule.when.text,

@@ -1,0 +1,198 @@
+"""The most that an account can do in a day, before a human notices: an upper bound, from its rules and caps alone.
+
+What an allow rule asks beyond connection, method and path is taken to be true, what a deny rule asks beyond them to be
+false: the account may find a call for which it is so. A call takes no time here, so a cap on calls in flight bounds
+nothing but what can be in flight.
+
+A day is one as spend caps count them, from midnight to midnight in the policy's time zone; rates are counted over the
+longest that the zone has. Two days lie on both sides of a midnight: within minutes of it, twice the money can be spent.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from rules.bodies import HELD
+from rules.limits.windows import longest_day_seconds
+from rules.policy.access import destination_of
+from rules.policy.compile import Account, Connection, Rate, TenantPolicy
+from rules.policy.effects import EFFECTS, effects_of
+from rules.policy.matcher import ANY, Matcher, Rule
+from rules.policy.templates import parse_template
+from rules.policy.values import METHODS
+
+_OBSERVED: Final = Rule("observe", ANY, None, parse_template("/**"), 0, HELD)
+"""In stage `observe` rules keep nothing back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What may be spent in one currency."""
+
+    currency: str
+    cap_micros: int | None
+    """The account's limit for a day; None: there is none."""
+    micros: int | None
+    """In a day; None: unbounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What may happen on one connection in a day."""
+
+    connection: str
+    destination: str
+    secret: str | None
+    effects: tuple[str, ...]
+    """Which of read, write and delete."""
+    rules: tuple[str, ...]
+    """The allow rules that let it."""
+    calls: int | None
+    """None: unbounded."""
+    currency: str | None
+    """None: calls are free."""
+    micros: int | None
+    """What these calls cost at most; None: unbounded."""
+    recipients: str
+    """Who can be reached by what is written: `nobody`, `anybody`, `limited` by a condition on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlastRadius:
+    """What an account may do in a day, on all connections together."""
+
+    tenant: str
+    account: str
+    stage: str
+    day_seconds: int
+    """The longest day of the policy's time zone."""
+    reaches: tuple[Reach, ...]
+    """The connections that it can call, by name."""
+    calls: int | None
+    """None: unbounded, here and in the next two."""
+    writes: int | None
+    deletes: int | None
+    at_once: int | None
+    """Calls in flight."""
+    money: tuple[Money, ...]
+    credential_seconds: int
+    """How long one that was stolen works at most, if nobody revokes it."""
+
+    @property
+    def unbounded(self) -> tuple[str, ...]:
+        """What of it has no bound."""
+        counts = (("calls", self.calls), ("writes", self.writes), ("deletes", self.deletes), ("at once", self.at_once))
+        found = [name for name, bound in counts if bound is None and self.reaches]
+        found += [money.currency for money in self.money if money.micros is None]
+        return (*found, *(f"recipients on {r.connection}" for r in self.reaches if r.recipients == "anybody"))
+
+
+def blast_radius(policy: TenantPolicy, account: Account) -> BlastRadius:
+    """The most that the account can do under this policy. Pure."""
+    seconds = longest_day_seconds(policy.timezone)
+    reaches = tuple(_reaches(policy, account, seconds))
+    rates = (rate for rate in account.limits.rates if rate.connection == ANY)
+    whole = min((calls_of_rate(rate, seconds) for rate in rates), default=None)
+    return BlastRadius(
+        tenant=account.tenant,
+        account=account.name,
+        stage=account.stage,
+        day_seconds=seconds,
+        reaches=reaches,
+        calls=_together(whole, reaches),
+        writes=_together(whole, (reach for reach in reaches if "write" in reach.effects)),
+        deletes=_together(whole, (reach for reach in reaches if "delete" in reach.effects)),
+        at_once=account.limits.concurrency,
+        money=tuple(_money(policy, account, reaches, whole)),
+        credential_seconds=account.max_ttl_seconds,
+    )
+
+
+def calls_of_rate(rate: Rate, seconds: int) -> int:
+    """How many calls pass it in that time at most: the burst at its beginning, then one each interval."""
+    return rate.burst + (seconds * 1_000_000 - 1) // rate.interval_us
+
+
+def _reaches(policy: TenantPolicy, account: Account, seconds: int) -> Iterator[Reach]:
+    observed = account.stage == "observe"
+    allow = (_OBSERVED,) if observed else account.allow.rules
+    never = Matcher(() if observed else tuple(rule for rule in account.deny.rules if _by_place(rule)))
+    for name, connection in sorted(policy.connections.items()):
+        # A rule's effects are asked of what its deny rules leave of it.
+        left = [part for rule in allow if rule.connection in (ANY, name) for part in _left(rule, name, never)]
+        if not left:
+            continue
+        effects = frozenset[str]().union(*(effects_of(part) for part in left))
+        calls = _calls_on(account, connection, seconds)
+        free = connection.price_micros == 0
+        yield Reach(
+            connection=name,
+            destination=destination_of(connection),
+            secret=None if connection.binding is None else connection.binding.secret_name,
+            effects=tuple(effect for effect in EFFECTS if effect in effects),
+            rules=tuple(dict.fromkeys(part.id for part in left)),
+            calls=calls,
+            currency=None if free else connection.currency,
+            micros=0 if free else None if calls is None else calls * connection.price_micros,
+            recipients=_recipients(left),
+        )
+
+
+def _by_place(rule: Rule) -> bool:
+    """Whether connection, method and path alone say which calls it matches."""
+    return rule.when is None
+
+
+def _left(rule: Rule, connection: str, never: Matcher) -> Iterator[Rule]:
+    """What of a rule on a connection is not denied whatever is sent: the rule for one method each, or for all."""
+    here = replace(rule, connection=connection)
+    for method in METHODS if rule.methods is None else sorted(rule.methods):
+        part = replace(here, methods=frozenset({method}))
+        if never.covering(part) is None:
+            yield part
+    if rule.methods is None and never.covering(here) is None:
+        # A method that no policy can name.
+        yield replace(here, methods=frozenset({"*"}))
+
+
+def _recipients(rules: list[Rule]) -> str:
+    writing = [rule for rule in rules if effects_of(rule) != {"read"}]
+    if not writing:
+        return "nobody"
+    limited = all(rule.when is not None and "recipients" in rule.when.reads for rule in writing)
+    return "limited" if limited else "anybody"
+
+
+def _calls_on(account: Account, connection: Connection, seconds: int) -> int | None:
+    """How many calls can be made on a connection: each rate that counts them, and each budget, is a bound."""
+    counting = (rate for rate in account.limits.rates if rate.connection in (ANY, connection.name))
+    bounds = [calls_of_rate(rate, seconds) for rate in counting]
+    if connection.price_micros:
+        bounds += [
+            spend.max_micros // connection.price_micros
+            for spend in account.limits.spends
+            if spend.currency == connection.currency
+        ]
+    return min(bounds, default=None)
+
+
+def _together(whole: int | None, reaches: Iterable[Reach]) -> int | None:
+    """Calls on several connections, which the rates on all of them bound too."""
+    each = [reach.calls for reach in reaches]
+    if not each:
+        return 0
+    summed = None if None in each else sum(calls for calls in each if calls is not None)
+    return min((bound for bound in (whole, summed) if bound is not None), default=None)
+
+
+def _money(policy: TenantPolicy, account: Account, reaches: tuple[Reach, ...], whole: int | None) -> Iterator[Money]:
+    for currency in sorted({reach.currency for reach in reaches if reach.currency is not None}):
+        priced = [reach for reach in reaches if reach.currency == currency]
+        cap = next((spend.max_micros for spend in account.limits.spends if spend.currency == currency), None)
+        bounds = [] if cap is None else [cap]
+        if whole is not None:
+            bounds.append(whole * max(policy.connections[reach.connection].price_micros for reach in priced))
+        each = [reach.micros for reach in priced]
+        if None not in each:
+            bounds.append(sum(micros for micros in each if micros is not None))
+        yield Money(currency, cap, min(bounds, default=None))

@@ -1,0 +1,206 @@
+"""The blast radius is an upper bound, and the least one: an account that tries all day comes as far and no further."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from control.stores.limits import EmbeddedReservations
+from proxy.trial import try_request
+from rules.claims import Refused
+from rules.decision import Allowed
+from rules.limits.claims import claims_of
+from rules.limits.windows import day_window, longest_day_seconds
+from rules.policy.blast_radius import BlastRadius, blast_radius
+from rules.policy.cases import Asked
+from rules.policy.compile import Account, TenantPolicy, compile_policy
+from rules.policy.effects import effect_of
+from rules.policy.load import parse_policy
+from rules.policy.values import METHODS
+
+POLICY = """\
+exeat: 1
+tenant: acme
+timezone: {zone}
+connections:
+  a: {{host: a.example, secret: key/a, price: {price} USD}}
+  b: {{host: b.example}}
+accounts:
+  agent:
+    owners: {{accountable: ana@x.example, system: ben@x.example, risk: eve@x.example}}
+    limits: {limits}
+    rules:
+{rules}
+"""
+OPEN = '{id: all, allow: {connection: "*", path: /**}}'
+
+
+def policy(
+    limits: str = "{}", *rules: str, zone: str = "UTC", price: str = "0.5"
+) -> tuple[TenantPolicy, Account, BlastRadius]:
+    lines = "\n".join(f"      - {rule}" for rule in rules or (OPEN,))
+    text = POLICY.format(zone=zone, price=price, limits=limits, rules=lines)
+    tenant = compile_policy(parse_policy({"p.yaml": text.encode()})).tenants["acme"]
+    account = tenant.accounts["agent"]
+    return tenant, account, blast_radius(tenant, account)
+
+
+def try_all_day(tenant: TenantPolicy, account: Account, begins: datetime, names: tuple[str, ...]) -> dict[str, int]:
+    """How many calls the limits' own code lets through on each connection, asked again whenever it says one may."""
+    now = begins.timestamp()
+    end = day_window(begins, tenant.timezone).resets_at
+    store = EmbeddedReservations(monotonic_us=lambda: int(now * 1_000_000), wall_seconds=lambda: now)
+    made = dict.fromkeys(names, 0)
+    while now < end:
+        waits: list[int] = []
+        for name in names:
+            connection = tenant.connections[name]
+            while True:
+                moment = datetime.fromtimestamp(now, UTC)
+                granted = store.reserve_now("c", claims_of(account, connection, tenant.timezone, moment))
+                if isinstance(granted, Refused):
+                    waits.append(granted.retry_after_seconds or 1)
+                    break
+                store.settle(granted, connection.price_micros)
+                made[name] += 1
+        now += min(waits)
+    return made
+
+
+MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("limits", "names", "calls", "spent"),
+    [
+        ("{rate: [{connection: b, max: 6, per: hour}]}", "b", 149, 0),
+        ("{rate: [{connection: b, max: 6, per: hour, burst: 1}]}", "b", 144, 0),
+        ("{rate: [{connection: b, max: 2, per: minute, burst: 9}]}", "b", 2888, 0),
+        ("{rate: [{connection: b, max: 6, per: hour}, {connection: b, max: 100, per: day, burst: 1}]}", "b", 100, 0),
+        ("{spend: [{meter: price, max: 5.4 USD, per: day}]}", "a", 10, 5_000_000),
+        ("{rate: [{connection: '*', max: 6, per: hour}]}", "ab", 149, None),
+        ("{rate: [{connection: a, max: 6, per: hour}, {connection: b, max: 1, per: day}]}", "ab", 150, 74_500_000),
+    ],
+)
+def test_an_account_that_tries_all_day_comes_exactly_as_far(
+    limits: str, names: str, calls: int, spent: int | None
+) -> None:
+    rules = [f"{{id: {name}, allow: {{connection: {name}, path: /**}}}}" for name in names]
+    tenant, account, radius = policy(limits, *rules)
+    made = try_all_day(tenant, account, MIDNIGHT, tuple(names))
+    assert radius.calls == radius.writes == radius.deletes == calls == sum(made.values())
+    if spent is not None and "a" in made:
+        assert [money.micros for money in radius.money] == [spent] == [made["a"] * 500_000]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab*"), st.integers(1, 40), st.integers(1, 60)), max_size=4),
+    st.one_of(st.none(), st.integers(1, 40)),
+    st.sampled_from([("2026-03-29", "Europe/Berlin"), ("2026-10-25", "Europe/Berlin"), ("2026-11-25", "UTC")]),
+)
+def test_it_comes_never_further(rates: list[tuple[str, int, int]], cap: int | None, day: tuple[str, str]) -> None:
+    unique = {name: (most, burst) for name, most, burst in rates}
+    written = [f"{{connection: '{n}', max: {m}, per: hour, burst: {b}}}" for n, (m, b) in unique.items()]
+    spend = "" if cap is None else f", spend: [{{meter: price, max: {cap} USD, per: day}}]"
+    tenant, account, radius = policy(f"{{rate: [{', '.join(written)}]{spend}}}", zone=day[1])
+    reaches = {reach.connection: reach for reach in radius.reaches}
+    bounded = tuple(name for name in "ab" if reaches[name].calls is not None)
+    begins = datetime.fromisoformat(f"{day[0]}T00:00:00").replace(tzinfo=ZoneInfo(day[1])).astimezone(UTC)
+    for names in (bounded, bounded[::-1]):
+        if not names:
+            continue
+        made = try_all_day(tenant, account, begins, names)
+        for name, count in made.items():
+            assert count <= (reaches[name].calls or 0)
+        assert radius.calls is None or sum(made.values()) <= radius.calls
+        for money in radius.money:
+            assert money.micros is None or made.get("a", 0) * 500_000 <= money.micros
+
+
+@pytest.mark.parametrize(
+    ("limits", "unbounded"),
+    [
+        ("{}", ("calls", "writes", "deletes", "at once", "USD")),
+        ("{concurrency: 2}", ("calls", "writes", "deletes", "USD")),
+        ("{rate: [{connection: a, max: 1, per: day}]}", ("calls", "writes", "deletes", "at once")),
+        ("{concurrency: 2, rate: [{connection: '*', max: 1, per: day}]}", ()),
+        ("{concurrency: 2, spend: [{meter: price, max: 5 USD, per: day}]}", ("calls", "writes", "deletes")),
+    ],
+)
+def test_what_has_no_bound_is_said_to_have_none(limits: str, unbounded: tuple[str, ...]) -> None:
+    _, _, radius = policy(limits)
+    assert radius.unbounded == (*unbounded, "recipients on a", "recipients on b")
+
+
+def test_a_price_without_a_cap_is_bounded_by_the_calls_that_can_be_made() -> None:
+    _, _, radius = policy("{rate: [{connection: a, max: 10, per: day, burst: 1}]}")
+    (money,) = radius.money
+    assert (money.cap_micros, money.micros) == (None, 5_000_000)
+
+
+def test_rates_are_counted_over_the_longest_day_of_the_zone() -> None:
+    _, _, radius = policy("{rate: [{connection: '*', max: 1, per: hour}]}", zone="Europe/Berlin")
+    assert (radius.day_seconds, radius.calls) == (25 * 3600, 25)
+    tenant, account, _ = policy("{rate: [{connection: '*', max: 1, per: hour}]}", zone="Europe/Berlin")
+    longest = datetime(2026, 10, 25, tzinfo=ZoneInfo("Europe/Berlin")).astimezone(UTC)
+    assert sum(try_all_day(tenant, account, longest, ("b",)).values()) == 25
+    assert longest_day_seconds(ZoneInfo("UTC")) == 24 * 3600
+
+
+RULES = [
+    (OPEN,),
+    ("{id: r, allow: {connection: a, methods: [GET, POST], path: /x/**}}",),
+    (OPEN, '{id: d, deny: {connection: "*", methods: [DELETE]}}'),
+    (OPEN, "{id: d, deny: {connection: a}}"),
+    (OPEN, '{id: d, deny: {connection: b, methods: [POST], path: "/x/{id}"}}'),
+    ("{id: r, allow: {connection: a, path: /x/**}}", "{id: d, deny: {connection: a, methods: [PUT], path: /x/**}}"),
+    ("{id: r, allow: {connection: b, methods: [DELETE], path: /x}}", '{id: d, deny: "*"}'),
+]
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda rules: rules[-1][:50])
+def test_what_it_can_do_where_is_what_the_gate_lets_it(rules: tuple[str, ...]) -> None:
+    """Every method on every connection, on a few paths, asked of the gate's own rules."""
+    tenant, _, radius = policy("{}", *rules)
+    allowed: dict[str, set[str]] = {}
+    for connection in tenant.connections:
+        for method in METHODS:
+            for path in ("/x", "/x/7", "/x/7/y", "/z"):
+                trial = try_request(tenant, Asked("agent", "w", method, connection, path, None, b"", None))
+                if isinstance(trial.decision, Allowed):
+                    allowed.setdefault(connection, set()).add(effect_of(method))
+    assert {reach.connection: set(reach.effects) for reach in radius.reaches} == allowed
+
+
+def test_conditions_of_allow_rules_count_as_met_and_those_of_deny_rules_as_not() -> None:
+    _, _, radius = policy(
+        "{}",
+        "{id: r, allow: {connection: a, methods: [POST], path: /x}, when: now.hour < 8}",
+        '{id: d, deny: "*", when: now.hour >= 8}',
+    )
+    (reach,) = radius.reaches
+    assert (reach.effects, reach.rules, reach.recipients, reach.secret) == (("write",), ("r",), "anybody", "key/a")
+
+
+def test_who_only_reads_reaches_nobody() -> None:
+    _, _, radius = policy("{}", "{id: r, allow: {connection: b, methods: [GET], path: /x}}")
+    assert [reach.recipients for reach in radius.reaches] == ["nobody"]
+    assert (radius.writes, radius.deletes, radius.money) == (0, 0, ())
+
+
+def test_an_account_without_rules_does_nothing() -> None:
+    _, _, radius = policy("{}", '{id: d, deny: "*"}')
+    assert (radius.reaches, radius.calls, radius.unbounded) == ((), 0, ())
+
+
+def test_rules_that_are_only_observed_keep_nothing_back() -> None:
+    tenant, account, _ = policy("{}", "{id: r, allow: {connection: b, methods: [GET], path: /x}}")
+    radius = blast_radius(tenant, replace(account, stage="observe"))
+    assert {reach.connection: reach.effects for reach in radius.reaches} == {
+        "a": ("read", "write", "delete"),
+        "b": ("read", "write", "delete"),
+    }
