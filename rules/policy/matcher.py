@@ -156,7 +156,8 @@ class Matcher:
     def broader(self, rule: Rule) -> Rule | None:
         """A single rule here that matches by place every call that `rule` does, and others too; None: there is none.
 
-        Of very many at one place, the first few are looked at.
+        Whatever has a condition matches fewer than its place says; no rule here has one. Of very many at one place, the
+        first few are looked at.
         """
         found: list[Rule] = []
         method = None if rule.methods is None else min(rule.methods)
@@ -170,7 +171,11 @@ class Matcher:
             for other in found
             if other.methods is None or (rule.methods is not None and rule.methods <= other.methods)
         )
-        return min((other for other in wider if _place(other) != _place(rule)), key=_rank, default=None)
+        return min(
+            (other for other in wider if rule.when is not None or _place(other) != _place(rule)),
+            key=_rank,
+            default=None,
+        )
 
 
 def _place(rule: Rule) -> tuple[object, ...]:

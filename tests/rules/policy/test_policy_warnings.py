@@ -69,6 +69,9 @@ def test_a_condition_that_no_call_can_make_a_difference_to(verb: str, when: str,
         ("allow: {connection: tickets, methods: [GET], path: /api/v2/users}", ["shadowed-rule"]),
         ('allow: {connection: tickets, methods: [GET], path: "/api/{kind}/users/**"}', ["shadowed-rule"]),
         ("allow: {connection: tickets, methods: [GET], path: /api/v2/x}, when: now.hour < 8", ["shadowed-rule"]),
+        ("allow: {connection: models, methods: [POST], path: /v1/chat}, when: now.hour < 8", ["shadowed-rule"]),
+        # the same twice is another warning
+        ("allow: {connection: models, methods: [POST], path: /v1/chat}", ["duplicate-rule"]),
         # other calls, other bodies, or not the broader of the two
         ("allow: {connection: tickets, methods: [GET, POST], path: /api/v2/users}", []),
         ("allow: {connection: tickets, methods: [GET], path: /api/v2/users, body: inspect}", []),
