@@ -3,12 +3,16 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from rules.bodies import HELD
 from rules.catalogue.known import KnownService
 from rules.policy.compile import Account, Connection, Limits, PolicySet, Rate, TenantPolicy
 from rules.policy.matcher import Rule
 from rules.policy.values import Money, write_duration, write_keep, write_present
+
+MAX_TOOLS: Final = 5
+"""Of a service that is described otherwise, named in the line that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class _Diff:
             for what, was, is_ in zip(_CONNECTION, _described(old), _described(new), strict=True):
                 if was != is_:
                     self.changes.append(f"{where}: {what} {is_}, was {was}")
+            if old.known != new.known:
+                self.changes.append(f"{where}: catalogue: {_catalogue(old.known, new.known)}")
 
     def account(self, name: str, old: Account | None, new: Account | None) -> None:
         if new is None:
@@ -96,8 +102,9 @@ class _Diff:
         elif old.owners != new.owners:
             self.changes.append(f"{where}: owners")
         if old is not None and (old.stage, old.observed_until) != (new.stage, new.observed_until):
-            told = self.closes if new.observed_until is None else self.opens
-            told.append(f"{where}: stage {_stage(new)}, was {_stage(old)}")
+            until, was = new.observed_until, old.observed_until
+            longer = until is not None and (was is None or until > was)
+            (self.opens if longer else self.closes).append(f"{where}: stage {_stage(new)}, was {_stage(old)}")
         elif new.observed_until is not None and old is None:
             self.opens.append(f"{where}: stage {_stage(new)}")
         if old is None:
@@ -171,9 +178,17 @@ class _Diff:
 
 
 _CONNECTION = (
-    "destination", "service", "secret", "presented as", "dials", "networks", "authority", "account", "mode", "tools",
+    "destination",
+    "service",
+    "secret",
+    "presented as",
+    "dials",
+    "networks",
+    "authority",
+    "account",
+    "mode",
     "price",
-)  # fmt: skip
+)
 
 
 def _stage(account: Account) -> str:
@@ -194,7 +209,6 @@ def _described(connection: Connection) -> tuple[str, ...]:
         _authority(connection),
         connection.account or "any",
         connection.mode or "any",
-        _known(connection.known),
         "free" if connection.currency is None else str(Money(connection.price_micros, connection.currency)),
     )
 
@@ -203,12 +217,14 @@ def _destination(connection: Connection) -> str:
     return f"{connection.scheme}://{connection.host}:{connection.port}"
 
 
-def _known(known: KnownService | None) -> str:
-    """The catalogue's service, with a digest of what it says: an effect that changes there changes what rules mean."""
-    if known is None:
-        return "none known"
-    said = repr((known.protocol, known.graphql, sorted(known.tools.items()), known.account_header, known.decimals))
-    return f"{known.name}@{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+def _catalogue(old: KnownService | None, new: KnownService | None) -> str:
+    """What a connection's calls are classified by, in words: an effect that changes there changes what rules mean."""
+    if old is None or new is None or old.name != new.name:
+        is_, was = ("none known" if known is None else known.name for known in (new, old))
+        return f"{is_}, was {was}"
+    tools = [name for name in sorted({*old.tools, *new.tools}) if old.tools.get(name) != new.tools.get(name)]
+    more = f" and {len(tools) - MAX_TOOLS} more" if len(tools) > MAX_TOOLS else ""
+    return f"{new.name} is described otherwise{': ' if tools else ''}{', '.join(tools[:MAX_TOOLS])}{more}"
 
 
 def _authority(connection: Connection) -> str:

@@ -174,6 +174,69 @@ def test_a_condition_that_changed_closes_what_it_was_and_opens_what_it_is() -> N
     )
 
 
+TOOLS = """\
+exeat: 1
+tenant: acme
+connections:
+  stripe: {service: stripe, host: api.stripe.com, secret: stripe/key}
+accounts:
+  agent:
+    owners: {accountable: ana@acme.example, system: it@acme.example, risk: risk@acme.example}
+    rules:
+      - {id: refund, allow: stripe.refund.create}
+      - {id: look, allow: {tools: ["stripe.*"], effects: [read]}}
+"""
+
+
+def test_what_a_rule_about_tools_means_is_told() -> None:
+    narrower = TOOLS.replace("stripe.refund.create", "stripe.refund.cancel").replace("[read]", "[read, write]")
+    assert summarise(policy(TOOLS), policy(narrower)) == Summary(
+        opens=(
+            "acme/agent: allow look: stripe.*; any method * /**, only read, write",
+            "acme/agent: allow refund: stripe.refund.cancel; any method * /**",
+        ),
+        closes=(
+            "acme/agent: no longer allow look: stripe.*; any method * /**, only read",
+            "acme/agent: no longer allow refund: stripe.refund.create; any method * /**",
+        ),
+        changes=(),
+    )
+
+
+def test_rules_that_are_only_observed_are_opened_and_closed() -> None:
+    observed = TOOLS.replace("    rules:", "    stage: observe\n    until: 2026-12-31\n    rules:")
+    longer = observed.replace("12-31", "12-30")
+    opened = summarise(policy(TOOLS), policy(observed))
+    assert opened == Summary(
+        ("acme/agent: stage observe until 2027-01-01T00:00:00+00:00, its rules only tried, was autonomous",), (), ()
+    )
+    assert [len(part) for part in (summarise(policy(longer), policy(observed)).opens, opened.opens)] == [1, 1]
+    assert summarise(policy(observed), policy(longer)).closes
+    assert summarise(policy(observed), policy(TOOLS)).closes
+
+
+def test_a_service_that_is_described_otherwise_is_told_with_its_tools() -> None:
+    def described(effect: str) -> PolicySet:
+        service = f"""\
+catalogue: 1
+service: shop
+about: https://shop.example/docs
+hosts: [api.shop.example]
+tools:
+  order.list: {{call: GET /orders, effect: read}}
+  order.sweep: {{call: POST /sweep, effect: {effect}}}
+"""
+        text = TOOLS.replace(
+            "  stripe: {service: stripe,",
+            "  shop: {service: shop, host: api.shop.example}\n  stripe: {service: stripe,",
+        )
+        return compile_policy(parse_policy({"acme.yaml": text.encode(), "shop.yaml": service.encode()}))
+
+    assert summarise(described("read"), described("delete")) == Summary(
+        (), (), ("acme: connection shop: catalogue: shop is described otherwise: shop.order.sweep",)
+    )
+
+
 def test_nothing_that_is_judged_by_is_left_out() -> None:
     """A member that is added to what a policy compiles to has to be told of: this test asks for it by name."""
     assert {field.name for field in fields(Account)} == {
@@ -191,7 +254,8 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
         "denied_keys", "unsafe_plaintext",  # told of for the tenant; follows from scheme
     }  # fmt: skip
     assert {field.name for field in fields(TenantPolicy)} == {
-        "tenant", "digest", "timezone", "roles", "accounts", "connections", "denied_keys", "_destinations",
+        "tenant", "digest", "timezone", "roles", "accounts", "connections", "denied_keys", "keep_inputs_seconds",
+        "_destinations",  # follows from connections
     }  # fmt: skip
 
 
