@@ -16,7 +16,7 @@ from rules.bodies import HELD
 from rules.limits.windows import longest_day_seconds
 from rules.policy.access import destination_of
 from rules.policy.compile import Account, Connection, Rate, TenantPolicy
-from rules.policy.effects import EFFECTS, effects_of
+from rules.policy.effects import EFFECTS, effects_on
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.templates import parse_template
 from rules.policy.values import METHODS
@@ -114,15 +114,19 @@ def calls_of_rate(rate: Rate, seconds: int) -> int:
 
 
 def _reaches(policy: TenantPolicy, account: Account, seconds: int) -> Iterator[Reach]:
-    observed = account.stage == "observe"
+    observed = account.observed_until is not None
     allow = (_OBSERVED,) if observed else account.allow.rules
-    never = Matcher(() if observed else tuple(rule for rule in account.deny.rules if _by_place(rule)))
+    deny = () if observed else tuple(rule for rule in account.deny.rules if rule.when is None)
+    never = Matcher(tuple(rule for rule in deny if rule.by_place))
     for name, connection in sorted(policy.connections.items()):
-        # A rule's effects are asked of what its deny rules leave of it.
-        left = [part for rule in allow if rule.connection in (ANY, name) for part in _left(rule, name, never)]
+        # A rule's effects are asked of what the deny rules leave of it.
+        by_tool = tuple(rule for rule in deny if not rule.by_place and _everywhere(rule, name))
+        parts = (part for rule in allow if rule.connection in (ANY, name) for part in _left(rule, name, never))
+        found = [(part, effects_on(part, connection.known, by_tool)) for part in parts]
+        left = [(part, does) for part, does in found if does]
         if not left:
             continue
-        effects = frozenset[str]().union(*(effects_of(part) for part in left))
+        effects = frozenset[str]().union(*(does for _, does in left))
         calls = _calls_on(account, connection, seconds)
         free = connection.price_micros == 0
         yield Reach(
@@ -130,17 +134,18 @@ def _reaches(policy: TenantPolicy, account: Account, seconds: int) -> Iterator[R
             destination=destination_of(connection),
             secret=None if connection.binding is None else connection.binding.secret_name,
             effects=tuple(effect for effect in EFFECTS if effect in effects),
-            rules=tuple(dict.fromkeys(part.id for part in left)),
+            rules=tuple(dict.fromkeys(part.id for part, _ in left)),
             calls=calls,
             currency=None if free else connection.currency,
             micros=0 if free else None if calls is None else calls * connection.price_micros,
-            recipients=_recipients(left),
+            recipients=_recipients([part for part, does in left if does != {"read"}]),
         )
 
 
-def _by_place(rule: Rule) -> bool:
-    """Whether connection, method and path alone say which calls it matches."""
-    return rule.when is None
+def _everywhere(rule: Rule, connection: str) -> bool:
+    """Whether it matches on every path of the connection, by every method."""
+    whole = rule.template.rest and not rule.template.segments
+    return whole and rule.methods is None and rule.connection in (ANY, connection)
 
 
 def _left(rule: Rule, connection: str, never: Matcher) -> Iterator[Rule]:
@@ -155,8 +160,7 @@ def _left(rule: Rule, connection: str, never: Matcher) -> Iterator[Rule]:
         yield replace(here, methods=frozenset({"*"}))
 
 
-def _recipients(rules: list[Rule]) -> str:
-    writing = [rule for rule in rules if effects_of(rule) != {"read"}]
+def _recipients(writing: list[Rule]) -> str:
     if not writing:
         return "nobody"
     limited = all(rule.when is not None and "recipients" in rule.when.reads for rule in writing)
