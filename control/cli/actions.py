@@ -109,5 +109,13 @@ def _text(found: Access, policy: PolicySet, source: str) -> str:
 
 def _row(action: Action) -> tuple[str, ...]:
     methods = ",".join(action.methods) or "any method"
+    asked = [*action.tools, *(("only " + "/".join(action.effects),) if action.effects else ())]
     when = "" if action.when is None else f"when {action.when}"
-    return (f"  {action.rule}", methods, f"{action.destination}{action.path}", f"({action.connection})", when)
+    return (
+        f"  {action.rule}",
+        methods,
+        f"{action.destination}{action.path}",
+        f"({action.connection})",
+        ", ".join(asked),
+        when,
+    )

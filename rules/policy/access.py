@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rules.policy.compile import Account, Connection, TenantPolicy
-from rules.policy.matcher import ANY, Rule
+from rules.policy.matcher import ANY, Rule, names_tools_of
 from rules.policy.values import Money
 
 
@@ -18,6 +18,10 @@ class Action:
     methods: tuple[str, ...]
     """Empty: all."""
     path: str
+    tools: tuple[str, ...]
+    """Empty: whatever tool it is."""
+    effects: tuple[str, ...]
+    """Empty: whatever it does."""
     when: str | None
     body: str
     """`held`, `inspected`, `streamed up to ...`."""
@@ -79,6 +83,9 @@ def _actions(policy: TenantPolicy, rule: Rule) -> list[Action]:
     found = []
     for name in names:
         connection = policy.connections[name]
+        service = "" if connection.known is None else connection.known.name
+        if rule.tools is not None and not any(names_tools_of(tool, service) for tool in rule.tools):
+            continue  # no call on this connection is one of its tools
         found.append(
             Action(
                 rule=rule.id,
@@ -86,6 +93,8 @@ def _actions(policy: TenantPolicy, rule: Rule) -> list[Action]:
                 destination=destination_of(connection),
                 methods=() if rule.methods is None else tuple(sorted(rule.methods)),
                 path=rule.template.text,
+                tools=rule.tools or (),
+                effects=() if rule.effects is None else tuple(sorted(rule.effects)),
                 when=None if rule.when is None else rule.when.text,
                 body=rule.body.described,
                 secret=None if connection.binding is None else connection.binding.secret_name,

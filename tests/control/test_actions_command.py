@@ -65,6 +65,20 @@ def test_what_it_can_do_and_who_answers_for_it(product: Product) -> None:
     assert document["policy"] == product.status()["policy"]
 
 
+def test_a_rule_about_tools_says_which_and_on_the_connections_that_have_them(product: Product, tmp_path: Path) -> None:
+    file = tmp_path / "tools.yaml"
+    rules = '      - {id: look, allow: {tools: ["stripe.*"], effects: [read]}}\n'
+    file.write_text(POLICY.replace("      - {id: small", f"{rules}      - {{id: small"))
+    lines = product.cli("actions", "refunds", "--policy", str(file)).ok().out.splitlines()
+    looks = [line.split() for line in lines if "look" in line]
+    assert looks == [["look", "any", "method", "https://api.stripe.com/**", "(stripe)", "stripe.*,", "only", "read"]]
+    document = product.cli("actions", "refunds", "--policy", str(file), "--json").ok().json
+    assert (document["access"]["allowed"][0]["tools"], document["access"]["allowed"][0]["effects"]) == (
+        ["stripe.*"],
+        ["read"],
+    )
+
+
 def test_an_account_without_rules_may_do_nothing(product: Product) -> None:
     out = product.cli("actions", "idle").ok().out
     assert "may do nothing" in out
