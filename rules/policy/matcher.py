@@ -156,7 +156,7 @@ class Matcher:
     def broader(self, rule: Rule) -> Rule | None:
         """A single rule here that matches by place every call that `rule` does, and others too; None: there is none.
 
-        Whatever has a condition matches fewer than its place says; no rule here has one. Of very many at one place, the
+        Whatever asks for more matches fewer than its place says; no rule here does. Of very many at one place, the
         first few are looked at.
         """
         found: list[Rule] = []
@@ -172,7 +172,7 @@ class Matcher:
             if other.methods is None or (rule.methods is not None and rule.methods <= other.methods)
         )
         return min(
-            (other for other in wider if rule.when is not None or _place(other) != _place(rule)),
+            (other for other in wider if not rule.by_place or _place(other) != _place(rule)),
             key=_rank,
             default=None,
         )

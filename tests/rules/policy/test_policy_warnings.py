@@ -96,6 +96,14 @@ def test_of_two_rules_one_of_which_is_broader_only_the_other_is_shadowed() -> No
     assert str(warning).endswith("remove read, or narrow wide [shadowed-rule]")
 
 
+def test_a_rule_about_tools_beside_one_about_everything_makes_no_difference() -> None:
+    text = BASE.replace("models: {host: api.openai.com}", "models: {service: stripe, host: api.stripe.com}")
+    everything = '      - {id: wide, allow: {connection: "*", path: /**}}\n'
+    about_tools = "      - {id: refund, allow: stripe.refund.create}\n"
+    assert (14, "shadowed-rule") in warned(text + everything + about_tools)
+    assert warned(text + about_tools) == []
+
+
 def test_rules_that_cover_one_another_only_together_are_all_needed() -> None:
     rules = "".join(
         f"      - {{id: r{n}, allow: {{connection: models, methods: [{methods}], path: /x}}}}\n"
