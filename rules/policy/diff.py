@@ -102,8 +102,8 @@ class _Diff:
         elif old.owners != new.owners:
             self.changes.append(f"{where}: owners")
         if old is not None and (old.stage, old.observed_until) != (new.stage, new.observed_until):
-            until, was = new.observed_until, old.observed_until
-            longer = until is not None and (was is None or until > was)
+            until, before = new.observed_until, old.observed_until
+            longer = until is not None and (before is None or until > before)
             (self.opens if longer else self.closes).append(f"{where}: stage {_stage(new)}, was {_stage(old)}")
         elif new.observed_until is not None and old is None:
             self.opens.append(f"{where}: stage {_stage(new)}")
