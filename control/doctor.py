@@ -188,6 +188,10 @@ def _of_status(status: Status) -> Iterator[Finding]:
         yield Finding("ledger", Verdict.BAD, f"halted: {status.ledger.halted}", "Mend the disk, then restart.")
     else:
         yield Finding("ledger", Verdict.GOOD, f"{status.ledger.records} records")
+    for warning in status.warnings:
+        if "decision inputs" in warning:
+            cure = "Look at the disk and the log; calls go on, and a replay will miss them."
+            yield Finding("inputs", Verdict.WARNING, warning, cure)
     for switch in status.unsafe:
         yield Finding("unsafe", Verdict.WARNING, f"{switch} is on", "Start without it where you can.")
     if status.draining:

@@ -88,7 +88,7 @@ class Local:
             accounts=sum(len(tenant.accounts) for tenant in tenants),
             connections=sum(len(tenant.connections) for tenant in tenants),
             secrets_missing=state.missing_secrets(),
-            warnings=() if node is None else node.warnings(),
+            warnings=(*(() if node is None else node.warnings()), *state.inputs.warnings()),
             faults=state.faults,
             epoch=state.revocations.epoch,
             revocations=tuple(

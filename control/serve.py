@@ -1,7 +1,8 @@
-"""`exeat up`: the composition root. Two threads with an event loop each, over one state.
+"""`exeat up`: the composition root. Two threads with an event loop each, over one state, and two without.
 
     main thread      the gate: agents' calls, nothing else
     exeat-control    operators' socket, health and metrics
+    decision-inputs  keeps what calls were decided on; nothing waits for it
     ledger           the sequencer's own
 
 Order of the start: state (locked, recovered), gate (agents are served), operators and health (so that what they say is
@@ -142,6 +143,7 @@ class _Service:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, told)
         health = self._health_socket()
+        self.state.inputs.start()
         gate = self._gate(() if health is None else (_name(health),))
         try:
             await gate.start()
@@ -254,6 +256,7 @@ class _Service:
             own_listeners=own_listeners,
             environment=environment,
             own_certificate=None if self.doors.certificate is None else self.doors.certificate.context,
+            inputs=state.inputs,
         )
         return Gate(ports, config)
 
@@ -300,6 +303,7 @@ class _Service:
             "ledger_halted": int(head.halted is not None),
             "revocation_epoch": self.state.revocations.epoch,
             "threads": threading.active_count(),
+            **self.state.inputs.gauges(),
             **self.doors.gauges(),
         }
         lines = (f"# TYPE exeat_{name} gauge\nexeat_{name} {value:g}\n" for name, value in own.items())

@@ -9,7 +9,10 @@ from typing import Final
 from control.state.errors import StateInvalid, StateLocked
 
 _FILES: Final = frozenset(
-    ("LOCK", "exeat.sqlite", "exeat.sqlite-wal", "exeat.sqlite-shm", "keys", "ledger", "trust.policy", "operators.sock")
+    (
+        *("LOCK", "exeat.sqlite", "exeat.sqlite-wal", "exeat.sqlite-shm", "inputs.sqlite", "inputs.sqlite-wal"),
+        *("keys", "ledger", "trust.policy", "operators.sock"),
+    )
 )
 
 
@@ -20,6 +23,8 @@ class Folder:
         self.path = path
         self.keys = path / "keys"
         self.database = path / "exeat.sqlite"
+        self.inputs = path / "inputs.sqlite"
+        self.input_keys = self.keys / "inputs.sqlite"
         self.ledger = path / "ledger"
         self.trust = path / "trust.policy"
         self._lock: int | None = lock

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Final, Self
 
+from control.inputs import KeptInputs
 from control.state.clock import Clock
 from control.state.commitment_keys import CommitmentKeys
 from control.state.errors import StateError, StateInvalid, StateUnavailable
@@ -30,7 +31,7 @@ from credentials.revocation import Revocations, Target
 from credentials.secret import Secret
 from credentials.tokens import IssuedToken, TokenIssuer, TokenVerifier
 from ledger import Ledger, LedgerError, Receipt
-from rules.policy.compile import PolicySet
+from rules.policy.compile import KEEP_INPUTS_SECONDS, PolicySet
 from rules.policy.source import PolicySource
 
 logger = logging.getLogger("exeat.state")
@@ -61,6 +62,8 @@ class State:
         self._secrets = Secrets(ground.database, self._journal, ground.kek, clock)
         self._commitments = CommitmentKeys(ground.database, ground.kek)
         self._limits = LimitsStore(ground.database)
+        self.inputs = KeptInputs(folder.inputs, folder.input_keys, ground.kek, self._keep_inputs_seconds)
+        """What calls were decided on; `start` it where calls come."""
         self.reservations = EmbeddedReservations(wall_seconds=clock)
         """Counted from the ledger; the proxy reserves here."""
         verifier = TokenVerifier({ground.signing.kid: ground.signing.public}, ground.origin)
@@ -152,6 +155,11 @@ class State:
                 return self._commitments.current.get(tenant) or self._commitments.make(tenant)
             except StoreUnavailable as error:
                 raise StateUnavailable(f"no commitment key could be stored: {error}") from error
+
+    def _keep_inputs_seconds(self, tenant: str) -> int:
+        policy = self.policy
+        of_tenant = None if policy is None else policy.tenants.get(tenant)
+        return KEEP_INPUTS_SECONDS if of_tenant is None else of_tenant.keep_inputs_seconds
 
     # --- what operators do ---
 
@@ -273,6 +281,7 @@ class State:
             return
         self._closed = True
         problems: list[str] = []
+        self.inputs.close()
         for step in (self.save_limits, self.ledger.close, self._database.close):
             try:
                 step()
@@ -285,6 +294,7 @@ class State:
     def _abandon(self) -> None:
         """Gives everything back without writing; opening has failed and says why."""
         self._closed = True
+        self.inputs.close()
         try:
             self.ledger.close()
         except LedgerError as error:

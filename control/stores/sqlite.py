@@ -10,6 +10,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final
@@ -46,6 +47,19 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 """Statements that lead from schema N to N + 1. Released ones are never edited; a change is a new entry."""
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Which database a file is, and how it came to be what it is."""
+
+    application_id: int
+    migrations: tuple[tuple[str, ...], ...]
+    synchronous: str = "FULL"
+    """`NORMAL` where what a power failure takes of the last commits may be lost."""
+
+
+STATE: Final = Schema(APPLICATION_ID, MIGRATIONS)
+
+
 class StoreRefused(Exception):
     """The database must not be used as it is: exposed, corrupt, newer than this program. An operator has to look."""
 
@@ -63,7 +77,7 @@ class Database:
         self._broken: str | None = None
 
     @classmethod
-    def open(cls, path: Path) -> "Database":
+    def open(cls, path: Path, schema: Schema = STATE) -> "Database":
         """The database at `path`, made first (mode 0600) where there is none, brought to the newest schema.
 
         Raises `StoreRefused` or `StoreUnavailable`. The caller holds the lock of the state folder.
@@ -80,12 +94,12 @@ class Database:
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
                 raise StoreRefused(f"{path}: this file system allows no write-ahead log ({mode}); use a local disk")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {schema.synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA secure_delete = ON")  # what was removed is overwritten
-            _check(connection, path)
-            _migrate(connection, path)
+            _check(connection, path, schema)
+            _migrate(connection, path, schema)
         except sqlite3.DatabaseError as error:
             connection.close()
             if isinstance(error, sqlite3.OperationalError):
@@ -129,6 +143,20 @@ class Database:
             except sqlite3.Error as error:
                 raise StoreUnavailable(str(error)) from error
 
+    def fold(self) -> None:
+        """The log is folded into the file and emptied: what was removed stands in neither.
+
+        Raises `StoreUnavailable`.
+        """
+        with self._lock:
+            if self._broken is not None:
+                raise StoreUnavailable(self._broken)
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.Error as error:
+                self._failed(error)
+                raise StoreUnavailable(str(error)) from error
+
     def close(self) -> None:
         """The log is folded into the file and the file released. Idempotent."""
         with self._lock:
@@ -169,26 +197,27 @@ def _refuse_exposed(path: Path) -> None:
         raise StoreRefused(f"others can open {path}; run: chmod 600 {path}")
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     identity = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if identity != APPLICATION_ID and tables:
+    if identity != schema.application_id and tables:
         raise StoreRefused(f"{path} is a database of another program")
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreRefused(f"{path} is corrupt ({found}); restore it from its backup")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise StoreRefused(f"{path} has schema {version}, this program knows {len(MIGRATIONS)}; use the newer program")
-    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+    known = len(schema.migrations)
+    if version > known:
+        raise StoreRefused(f"{path} has schema {version}, this program knows {known}; use the newer program")
+    for number, statements in enumerate(schema.migrations[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in statements:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA application_id = {schema.application_id}")
             connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
         except BaseException:

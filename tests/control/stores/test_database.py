@@ -202,25 +202,23 @@ class TestRefused:
 
 
 class TestMigrations:
-    def test_an_older_file_is_brought_up_and_keeps_its_rows(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_older_file_is_brought_up_and_keeps_its_rows(self, path: Path) -> None:
         database = Database.open(path)
         put(database, "a")
         database.close()
         more = (*sqlite.MIGRATIONS, ("CREATE TABLE later (a)", "INSERT INTO later SELECT key FROM instance"))
-        monkeypatch.setattr(sqlite, "MIGRATIONS", more)
-        again = Database.open(path)
+        newer = sqlite.Schema(sqlite.APPLICATION_ID, more)
+        again = Database.open(path, newer)
         assert again.query("SELECT a FROM later") == [("a",)]
         assert again.query("PRAGMA user_version") == [(len(more),)]
         again.close()
-        Database.open(path).close()
+        Database.open(path, newer).close()
 
-    def test_one_that_fails_changes_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_that_fails_changes_nothing(self, path: Path) -> None:
         Database.open(path).close()
         broken = (*sqlite.MIGRATIONS, ("CREATE TABLE later (a)", "INSERT INTO nowhere VALUES (1)"))
-        with monkeypatch.context() as context:
-            context.setattr(sqlite, "MIGRATIONS", broken)
-            with pytest.raises(StoreUnavailable):
-                Database.open(path)
+        with pytest.raises(StoreUnavailable):
+            Database.open(path, sqlite.Schema(sqlite.APPLICATION_ID, broken))
         database = Database.open(path)
         assert database.query("SELECT name FROM sqlite_master WHERE name = 'later'") == []
         database.close()
