@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from control import authority_life, policy_life
 from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
+from control.input_views import InputOperations
+from control.local_inputs import LocalInputs
 from control.operations import (
     Access,
     Act,
@@ -61,7 +63,6 @@ if TYPE_CHECKING:
     from control.node import Node
     from rules.policy.compile import PolicySet, TenantPolicy
 
-
 FORCE_LOOK_SECONDS = 0.0005
 """An order is in force within microseconds of being given."""
 
@@ -73,6 +74,7 @@ class Local:
         self._state = state
         self._actor = actor
         self._node = node
+        self.inputs: InputOperations = LocalInputs(state, actor)
 
     def status(self) -> Status:
         """See `Operations.status`."""
@@ -256,8 +258,6 @@ class Local:
         """See `Operations.rotate_authority`."""
         with _explained():
             return authority_life.take(asked, self._state, self._actor, self._node)
-
-    # Helpers
 
     def _authorities(self) -> Authorities:
         if self._node is not None:

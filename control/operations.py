@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from control.authority_views import AuthoritiesShown, RotationAsked
+from control.input_views import InputOperations
 from control.policy_views import PolicyActivation
 from credentials.revocation import Target
 from credentials.secret import Secret
@@ -318,6 +319,11 @@ class Operations(Protocol):
 
     Every method raises `Refused`, `WrongUse` or `Unavailable`; none of them leaves a half-done change behind.
     """
+
+    @property
+    def inputs(self) -> InputOperations:
+        """What calls were decided on."""
+        ...
 
     def status(self) -> Status:
         """What is installed, active and in flight."""

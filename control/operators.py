@@ -85,6 +85,9 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             post("/revocations/dry-run", requests.TargetNamed, lambda on, r: on.would_revoke(r.target())),
             post("/revocations", requests.OrderGiven, lambda on, r: on.revoke(r.target(), r.reason)),
             post("/acts", requests.ActDone, lambda on, r: on.record_act(r.tenant, Act(r.act), r.detail)),
+            post("/inputs", requests.InputsAt, lambda on, r: on.inputs.page(r.wanted.asked(), r.place)),
+            post("/inputs/show", requests.CallNamed, lambda on, r: on.inputs.show(r.call)),
+            post("/inputs/erase", requests.ErasureWanted, lambda on, r: on.inputs.erase(r.wanted.asked(), r.reason)),
             post("/restorations", requests.OrderGiven, lambda on, r: on.restore(r.target(), r.reason)),
         ]
     )

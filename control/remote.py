@@ -8,12 +8,13 @@ import errno
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.codec import CodecError, from_json, to_json
+from control.input_views import InputOperations, InputsErased, InputsPage, InputsShown, InputsWanted
 from control.operations import (
     Access,
     Act,
@@ -52,6 +53,27 @@ class NobodyListens(Unavailable):
     """No process serves this state; its lock can be taken instead."""
 
 
+class RemoteInputs:
+    """`InputOperations` by asking the running process."""
+
+    def __init__(self, ask: Callable[[str, str, object], object]) -> None:
+        self._ask = ask
+
+    def page(self, wanted: InputsWanted, place: str) -> InputsPage:
+        """See `InputOperations.page`."""
+        body = {"wanted": to_json(wanted), "place": place}
+        return from_json(InputsPage, self._ask("POST", "/inputs", body))
+
+    def show(self, call: str) -> InputsShown:
+        """See `InputOperations.show`."""
+        return from_json(InputsShown, self._ask("POST", "/inputs/show", {"call": call}))
+
+    def erase(self, wanted: InputsWanted, reason: str) -> InputsErased:
+        """See `InputOperations.erase`."""
+        body = {"wanted": to_json(wanted), "reason": reason}
+        return from_json(InputsErased, self._ask("POST", "/inputs/erase", body))
+
+
 class _SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("operators", timeout=TIMEOUT_SECONDS)
@@ -72,6 +94,7 @@ class Remote:
 
     def __init__(self, state: Path) -> None:
         self._socket = state / SOCKET_NAME
+        self.inputs: InputOperations = RemoteInputs(self._ask)
 
     def answers(self) -> bool:
         """True when a process accepts connections on the socket."""

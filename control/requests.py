@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from control.authority_views import RotationAsked, Step
+from control.input_views import InputsWanted
 from control.operations import Act, PolicyText, Provenance, TokenRequest, WrongUse
 from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret, SecretRefused
@@ -20,6 +21,8 @@ ActMember = Annotated[str, StringConstraints(min_length=1, max_length=128, patte
 ActNote = Annotated[
     str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
 ]
+Micros = Annotated[int, Field(ge=0, lt=253_402_300_800_000_000)]
+"""Since 1970, before the year 10000."""
 MAX_POLICY_BYTES = 64 * 1024 * 1024
 """A thousand tenants with a thousand rules each are about this."""
 MAX_POLICY_FILES = 10_000
@@ -170,6 +173,38 @@ class OrderGiven(TargetNamed):
     """`POST /revocations` and `POST /restorations`."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class _InputsWanted(_Strict):
+    call: Name | None
+    tenant: Name | None
+    account: Name | None
+    since: Micros | None
+    before: Micros | None
+
+    def asked(self) -> InputsWanted:
+        """As the operations take it."""
+        return InputsWanted(self.call, self.tenant, self.account, self.since, self.before)
+
+
+class InputsAt(_Strict):
+    """`POST /inputs`."""
+
+    wanted: _InputsWanted
+    place: Annotated[str, StringConstraints(max_length=64)]
+
+
+class CallNamed(_Strict):
+    """`POST /inputs/show`."""
+
+    call: Name
+
+
+class ErasureWanted(_Strict):
+    """`POST /inputs/erase`."""
+
+    wanted: _InputsWanted
+    reason: Declared
 
 
 class RotationWanted(_Strict):

@@ -217,10 +217,9 @@ class Endings:
             "env": self._environment,
             "answered": {"http": answered.status(in_tunnel=journey.exchange.at_origin)},
         }
-        recorded = await self._durable("call.denied", principal.tenant, content)
-        if recorded and self._inputs is not None and decided is not None and journey.attempt is None:
+        if self._inputs is not None and decided is not None and journey.attempt is None:
             self._inputs.keep(decided)
-        return recorded
+        return await self._durable("call.denied", principal.tenant, content)
 
     async def _durable(self, type_: str, tenant: str, content: Content) -> bool:
         """True once the record is durable; a ledger that does not answer leaves the call denied all the same."""

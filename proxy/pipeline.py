@@ -275,14 +275,13 @@ class Pipeline:
         journey.attempt = attempt = Attempt(self._books, call.principal.tenant, call.id, number, cost)
         if (upload := journey.upload) is not None:
             attempt.upload = lambda: upload.content(key, call.id)
+        if self._inputs is not None and journey.decided is not None and number == 1:
+            self._inputs.keep(journey.decided)  # before its record: what is recorded and not kept was lost
         try:
-            committed = await attempt.commit(intent, digest)
+            return await attempt.commit(intent, digest)
         except CommitFailed as error:
             logger.error("call %s: %s", call.id, error.__cause__)
             raise CallRefused(Reason(Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now")) from error
-        if self._inputs is not None and journey.decided is not None and number == 1:
-            self._inputs.keep(journey.decided)
-        return committed
 
     async def _conclude_stale(
         self, journey: Journey, call: Call, live: LiveCall, number: int, error: StaleConnection
