@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from control import peers
+from control.input_views import InputsWanted
 from control.listeners import ControlListeners
 from control.operations import (
     PolicyFault,
@@ -87,6 +88,20 @@ def test_every_operation_arrives_as_it_was_asked_and_its_answer_comes_back(
         ("tenant", "k_1"), ("tenant", "k_2"), ("would", ACCOUNT),
         ("revoke", ACCOUNT, "INC-204"), ("restore", Target(TargetKind.ALL), "over"),
     ]  # fmt: skip
+
+
+def test_kept_inputs_are_asked_for_as_they_were_asked(served: tuple[RecordingOperations, Remote]) -> None:
+    world, remote = served
+    wanted = InputsWanted(tenant="acme", account="agent", before=7)
+    page = remote.inputs.page(wanted, "5:1")
+    assert ([read.call for read in page.calls], page.next) == (["c_1"], "5:1")
+    assert remote.inputs.show("c_-_").fits is True
+    assert remote.inputs.erase(wanted, "request 17").erased == 3
+    assert world.asked == [("page", wanted, "5:1"), ("show", "c_-_"), ("erase", wanted, "request 17")]
+    with pytest.raises(WrongUse, match="reason"):
+        remote.inputs.erase(wanted, "two\nlines")
+    with pytest.raises(WrongUse, match="before"):
+        remote.inputs.page(InputsWanted(before=-1), "")
 
 
 def test_the_actor_is_the_peer_that_the_kernel_names(served: tuple[RecordingOperations, Remote]) -> None:

@@ -1,8 +1,11 @@
 """`Operations` in memory: remembers what was asked, answers or raises what the test says."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from control.authority_views import AuthoritiesShown, AuthorityShown, RotationAsked
+from control.input_views import InputsErased, InputsPage, InputsRead, InputsShown, InputsWanted
 from control.operations import (
     Access,
     LedgerStatus,
@@ -39,6 +42,25 @@ AUTHORITIES = AuthoritiesShown(
 )
 
 
+READ = InputsRead("c_1", 5, "acme", "agent", None, None, "all", '{"inputs":2}', erased=False)
+
+
+@dataclass
+class RecordingInputs:
+    """`InputOperations`, the same."""
+
+    asked: Callable[..., Any]
+
+    def page(self, wanted: InputsWanted, place: str) -> InputsPage:
+        return self.asked(InputsPage((READ,), "5:1"), "page", wanted, place)
+
+    def show(self, call: str) -> InputsShown:
+        return self.asked(InputsShown(READ, 7, fits=True), "show", call)
+
+    def erase(self, wanted: InputsWanted, reason: str) -> InputsErased:
+        return self.asked(InputsErased(3, 9), "erase", wanted, reason)
+
+
 @dataclass
 class RecordingOperations:
     """Every call is in `asked`; `fails` is raised by all of them when set."""
@@ -56,6 +78,10 @@ class RecordingOperations:
         if self.fails is not None:
             raise self.fails
         return answer
+
+    @property
+    def inputs(self) -> RecordingInputs:
+        return RecordingInputs(self._asked)
 
     def status(self) -> Status:
         return self._asked(STATUS, "status")
