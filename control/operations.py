@@ -320,10 +320,8 @@ class Operations(Protocol):
     Every method raises `Refused`, `WrongUse` or `Unavailable`; none of them leaves a half-done change behind.
     """
 
-    @property
-    def inputs(self) -> InputOperations:
-        """What calls were decided on."""
-        ...
+    inputs: InputOperations
+    """What calls were decided on."""
 
     def status(self) -> Status:
         """What is installed, active and in flight."""

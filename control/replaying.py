@@ -16,7 +16,7 @@ from control.inputs.rows import micros
 from ledger import Cursor
 from ledger.directory import segment_files
 from rules.decision import Allowed
-from rules.inputs import DecisionInputs, InputsInvalid, decide_again
+from rules.inputs import DecisionInputs, InputsInvalid, decide_again, reads_unread_body
 from rules.policy.compile import TenantPolicy
 from rules.trial import rule_of
 
@@ -42,6 +42,7 @@ class Why(StrEnum):
     ERASED = "erased"
     UNREADABLE = "does not open"
     BODY_UNREAD = "a rule reads the body, which was not read then"
+    NOT_ASKED = "a rule needs what the service was not asked for then"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def _judged(read: InputsRead, policy: TenantPolicy | None) -> tuple[Kind, str | 
     target = f"{inputs.method} {inputs.scheme}://{inputs.host}:{inputs.port}{inputs.path}{query}"
     decision = decide_again(inputs, policy)
     if decision is None:
-        return untold(Why.BODY_UNREAD, target)
+        return untold(Why.BODY_UNREAD if reads_unread_body(inputs, policy) else Why.NOT_ASKED, target)
     allowed = isinstance(decision, Allowed)
     now = "allow" if isinstance(decision, Allowed) else str(decision.reasons[0].code)
     change = Change.SAME if allowed is (read.code is None) else Change.NOW_ALLOWED if allowed else Change.NOW_DENIED

@@ -157,6 +157,12 @@ def decide_again(inputs: DecisionInputs, policy: TenantPolicy | None) -> Decisio
             return None
 
 
+def reads_unread_body(inputs: DecisionInputs, policy: TenantPolicy | None) -> bool:
+    """Whether a decision cannot be told for want of the body, and not of what the service would have said."""
+    call, facts = inputs.call_and_facts(policy)
+    return inputs.body is Body.UNREAD and judged_by_body(call, understood(call, facts))
+
+
 def _judged(inputs: DecisionInputs, call: Call, facts: Facts) -> Decision | None:
     if wanted(call, facts) is None:
         return decide(call, facts)
