@@ -164,6 +164,8 @@ GOOD = inputs_of(CALL, policy((0,)), (b"application/json",), b'{"amount": 1}').t
         GOOD.replace(b'"run":"r"', b'"run":"r","run":"r"'),
         GOOD.replace(b'"run":"r"', b'"run":"r","more":1'),
         GOOD.replace(b'"amount":1', b'"amount":1e999'),
+        GOOD.replace(b'"asked":false', b'"asked":0'),
+        GOOD.replace(b',"found":null', b""),
         GOOD.replace(b'"run":"r"', b'"run":"\\u0072"'),
         GOOD + b" ",
         GOOD[:-1],
