@@ -10,16 +10,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from credentials.principal import Principal
-from rules.call import Call
+from rules.call import Call, Facts
 from rules.codes import Code
-from rules.content.content import Content, read_content
+from rules.content.content import Content, Value, read_content
 from rules.content.refused import ContentRefused
 from rules.decide import decide
 from rules.decision import Allowed, Denied
-from rules.inputs import Body, DecisionInputs, InputsInvalid, decide_again
+from rules.inputs import Body, DecisionInputs, InputsInvalid, decide_again, reads_unread_body
+from rules.lookups import answered, wanted
 from rules.matching import judged_by_body
 from rules.policy.compile import PolicySet, compile_policy
 from rules.policy.load import parse_policy
+from rules.trial import understood
 from tests.rules.test_decide_properties import HEAD, NOW, calls, facts_of
 
 RULES = (
@@ -176,3 +178,36 @@ def test_what_is_not_exactly_inputs_is_refused(data: bytes) -> None:
     assert DecisionInputs.from_bytes(GOOD).now == NOW
     with pytest.raises(InputsInvalid):
         DecisionInputs.from_bytes(data)
+
+
+SHOP = """\
+exeat: 1
+tenant: acme
+connections: {stripe: {host: api.stripe.com}}
+accounts:
+  agent:
+    owners: {accountable: a@acme.example, system: a@acme.example, risk: a@acme.example}
+    rules:
+      - {id: small, allow: stripe.refund.create, when: "amount <= usd(100)"}
+"""
+
+
+@pytest.mark.parametrize(("cents", "allowed"), [(10_000, True), (10_001, False), (None, False)])
+def test_what_the_service_said_decides_again_and_without_it_nothing_is_told(cents: int | None, allowed: bool) -> None:
+    tenant = compile_policy(parse_policy({"acme.yaml": SHOP.encode()})).tenants["acme"]
+    call = Call("c_1", WHO, "https", "api.stripe.com", 443, "POST", "/v1/refunds", "")
+    types, sent = (b"application/x-www-form-urlencoded",), b"charge=ch_1"
+    bare = Facts(tenant, tenant.connections["stripe"], NOW)
+    facts = understood(call, replace(bare, content=read_content(types, sent)))
+    assert wanted(call, facts) is not None
+    found: Value = None if cents is None else {"amount": cents, "amount_refunded": 0, "currency": "usd"}
+    asked_for = answered(facts, found)
+    kept = DecisionInputs.from_bytes(DecisionInputs.of(call, asked_for, types, Body.READ).to_bytes())
+    assert decide_again(kept, tenant) == decide(call, asked_for)
+    assert isinstance(decide_again(kept, tenant), Allowed) is allowed
+    unasked = DecisionInputs.from_bytes(DecisionInputs.of(call, facts, types, Body.READ).to_bytes())
+    assert decide_again(unasked, tenant) is None
+    assert not reads_unread_body(unasked, tenant)
+    unread = DecisionInputs.of(call, bare, types, Body.UNREAD)
+    assert decide_again(unread, tenant) is None
+    assert reads_unread_body(unread, tenant)
