@@ -168,10 +168,11 @@ class KeptInputs:
     def _insert(self, batch: list[Decided]) -> None:
         with self._lock:
             rows, keys = self._files()
-            keys.make({(decided.tenant, day_of(micros(decided.at))) for decided in batch})
+            days = [day_of(micros(decided.at)) for decided in batch]
+            keys.make({(decided.tenant, day) for decided, day in zip(batch, days, strict=True)})
             sealed = []
-            for decided in batch:
-                cipher = keys.find(decided.tenant, day_of(micros(decided.at)))
+            for decided, day in zip(batch, days, strict=True):
+                cipher = keys.find(decided.tenant, day)
                 if cipher is None:
                     raise StoreUnavailable("a key that was just made is not there")
                 sealed.append(Row.sealing(decided, cipher))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -13,6 +14,7 @@ from proxy.deciding import Decided
 
 MAGIC: Final = b"EXI1"
 _NONCE_BYTES: Final = 12
+_DAY: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 ROWS: Final = Schema(
@@ -57,26 +59,19 @@ class Row:
             return None
         start = len(MAGIC) + _NONCE_BYTES
         try:
-            return cipher.decrypt(self.sealed[len(MAGIC) : start], self.sealed[start:], self._associated())
+            bound = _bound(self.tenant, self.account, self.call, self.at, self.policy, self.code, self.rule)
+            return cipher.decrypt(self.sealed[len(MAGIC) : start], self.sealed[start:], bound)
         except InvalidTag:
             return None
 
     @classmethod
     def sealing(cls, decided: Decided, cipher: AESGCM) -> "Row":
         """The call's row, ready to be stored."""
-        bare = cls(
-            decided.call, micros(decided.at), decided.tenant, decided.account, decided.policy, decided.code,
-            decided.rule, None,
-        )  # fmt: skip
-        nonce = new_nonce()
-        sealed = MAGIC + nonce + cipher.encrypt(nonce, decided.inputs, bare._associated())
-        return cls(bare.call, bare.at, bare.tenant, bare.account, bare.policy, bare.code, bare.rule, sealed)
-
-    def _associated(self) -> bytes:
-        # Each part with its length before it, so that no two different rows give the same bytes.
-        beside = (self.tenant, self.account, self.call, str(self.at), self.policy, self.code, self.rule)
-        parts = (b"exeat/kept-inputs/v1", *(b"" if part is None else part.encode() for part in beside))
-        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        at, nonce = micros(decided.at), new_nonce()
+        beside = (decided.policy, decided.code, decided.rule)
+        bound = _bound(decided.tenant, decided.account, decided.call, at, *beside)
+        sealed = MAGIC + nonce + cipher.encrypt(nonce, decided.inputs, bound)
+        return cls(decided.call, at, decided.tenant, decided.account, *beside, sealed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +107,32 @@ class Selection:
         return " AND ".join(condition for condition, _ in given) or "1", tuple(value for _, value in given)
 
 
+def _bound(
+    tenant: str, account: str, call: str, at: int, policy: str | None, code: str | None, rule: str | None
+) -> bytes:
+    # Each part with its length before it, so that no two different rows give the same bytes.
+    bound = bytearray()
+    for part in ("exeat/kept-inputs/v1", tenant, account, call, str(at), policy, code, rule):
+        written = b"" if part is None else part.encode()
+        bound += len(written).to_bytes(4, "big")
+        bound += written
+    return bytes(bound)
+
+
 def micros(at: datetime) -> int:
     """Microseconds since 1970, exact."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def day_of(at: int) -> str:
     """The UTC day of a moment in microseconds: `2026-11-25`."""
-    return (_EPOCH + timedelta(microseconds=at)).strftime("%Y-%m-%d")
+    return _day(at // _DAY)
+
+
+@lru_cache(1024)
+def _day(number: int) -> str:
+    return (_EPOCH + timedelta(days=number)).date().isoformat()
 
 
 def moment_of(at: int) -> datetime:
