@@ -1,9 +1,11 @@
 """`exeat replay` and `exeat inputs` on a running product with real traffic, and the page that says how."""
 
 import base64
+import contextlib
 import json
 import re
 import shlex
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,3 +173,10 @@ def test_the_page(world: World) -> None:
     assert acts[0]["actor"]["kind"] == "uid"
     assert world.replay("--fail-on-drift", policy="policy")["counts"]["untold"] == 7
     assert world.product.cli(*shlex.split(erase[0])).code == 1  # nothing is left
+    # What was lost is not left out: the ledger knows of the call.
+    assert world.product.stop() == 0
+    with contextlib.closing(sqlite3.connect(world.product.state / "inputs.sqlite")) as rows, rows:
+        assert rows.execute("DELETE FROM kept WHERE call = ?", (one,)).rowcount == 1
+    found = world.replay("--fail-on-drift", policy="policy")
+    assert found["code"] == 1
+    assert {change["why"]: change["calls"] for change in found["changes"]} == {"erased": 6, "not kept": 1}

@@ -12,6 +12,7 @@ import pytest
 from credentials.actor import Actor
 from credentials.revocation import Target, TargetKind
 from proxy.config import GateConfig
+from tests.proxy.test_deciding import Kept
 from tests.worlds.gate import Agent, Answer
 from tests.worlds.origin import Peer, Request, answers, reply
 from tests.worlds.towns import SECRET, Town, town
@@ -57,7 +58,8 @@ async def test_an_allowed_call_is_the_same_call_as_through_a_tunnel(tmp_path: Pa
 
 @pytest.mark.parametrize("place", ["x-api-key", "basic-user", "basic-password", "query", "proxy"])
 async def test_the_credential_goes_no_further_wherever_it_stood(tmp_path: Path, place: str) -> None:
-    async with town(tmp_path) as here:
+    kept = Kept()
+    async with town(tmp_path, inputs=kept) as here:
         token = here.gate.world.token()
         target, fields = "/to/saas/things/7", {}
         if place == "query":
@@ -70,6 +72,8 @@ async def test_the_credential_goes_no_further_wherever_it_stood(tmp_path: Path, 
             fields = {name: "Basic " + base64.b64encode(pair.encode()).decode()}
         async with at(here, token) as agent:
             assert (await agent.call(target, fields=fields)).status == 200
+        (told,) = kept.calls.values()
+        assert token.encode() not in told.inputs
         (seen,) = here.origin.requests
         assert token.encode() not in seen.raw
         assert base64.b64encode(token.encode())[:40] not in seen.raw
