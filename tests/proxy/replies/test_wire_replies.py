@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import proxy.pipeline
 from ledger import commitment
-from proxy.replies.mcp import reply_filter_for
 from tests.proxy.replies.sse import names_in, read
 from tests.worlds import towns
 from tests.worlds.origin import Action, Peer, Request, answers, reply
@@ -23,6 +21,7 @@ ADD, EVIL = ({"name": name, "inputSchema": {"type": "object"}} for name in ("add
 BOTH = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [ADD, EVIL]}}).encode()
 NOTICE = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}'
 LIST = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+JSON = {"Content-Type": "application/json"}
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -34,16 +33,15 @@ def event(data: bytes) -> bytes:
     return b"id: 1\r\nevent: message\r\ndata: %b\r\n\r\n" % data
 
 
-def without_evil(journey, call):
-    return reply_filter_for(journey, call, lambda name, _digest: name != "evil")
+def no_evil(server: str) -> str:
+    """The town's policy with a rule that keeps one of the server's tools in."""
+    return towns.POLICY + f"      - {{{{id: no-evil, deny: mcp.{server}.evil}}}}\n"
 
 
 @asynccontextmanager
 async def tools(folder: Path, script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     """A town whose service is an MCP server, of whose tools `evil` may not be shown."""
-
-    monkeypatch.setattr(proxy.pipeline, "reply_filter_for", without_evil)
-    monkeypatch.setattr(towns, "POLICY", towns.POLICY.replace("secret: saas,", "secret: saas, service: mcp,"))
+    monkeypatch.setattr(towns, "POLICY", no_evil("saas").replace("secret: saas,", "secret: saas, service: mcp,"))
     async with town(folder, script) as here:
         yield here
 
@@ -74,7 +72,7 @@ async def test_a_list_in_one_message_is_filtered_and_counted_anew(
         case _:
             sent = (head + b"Content-Length: %d\r\n\r\n" % len(BOTH), *(BOTH[at : at + 1] for at in range(len(BOTH))))
     async with tools(tmp_path, answers(*sent), monkeypatch) as here, here.agent() as agent:
-        answer = await agent.request("POST", "/things/mcp", LIST, {"Accept-Encoding": "gzip, br"})
+        answer = await agent.request("POST", "/things/mcp", LIST, JSON | {"Accept-Encoding": "gzip, br"})
         assert answer.status == 200
         assert names_in(answer.body) == ["add"]
         assert answer.headers["content-length"] == str(len(answer.body))
@@ -87,7 +85,7 @@ async def test_a_list_in_one_message_is_filtered_and_counted_anew(
         assert body["resp"]["commit"] == commitment(b"k" * 32, body["call"], "resp", digest)
         assert body["result"]["status"] == "confirmed"
         # The agent's wire stands exactly between two exchanges.
-        assert names_in((await agent.request("POST", "/things/mcp", LIST)).body) == ["add"]
+        assert names_in((await agent.request("POST", "/things/mcp", LIST, JSON)).body) == ["add"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -99,7 +97,7 @@ async def test_a_long_list_is_filtered_beside_the_loop(
     script = answers(EVENTS + chunk(event(data)) + b"0\r\n\r\n" if stream else reply(data))
     async with tools(tmp_path, script, monkeypatch) as here, here.agent() as agent:
         for _ in range(2):
-            answer = await agent.request("POST", "/things/mcp", LIST)
+            answer = await agent.request("POST", "/things/mcp", LIST, JSON)
             message = read(answer.body).events[0][1] if stream else answer.body
             assert names_in(message) == [tool["name"] for tool in listed]
 
@@ -121,7 +119,7 @@ async def test_a_list_on_a_stream_is_filtered_and_the_stream_stays_one(
 
     async with tools(tmp_path, script, monkeypatch) as here, here.agent() as agent:
         for turn in range(2):
-            await agent.send(method, "/things/mcp", LIST if method == "POST" else None)
+            await agent.send(method, "/things/mcp", LIST if method == "POST" else None, JSON)
             head = await agent.read_head()
             assert head.headers["transfer-encoding"] == "chunked"
             got = []
@@ -157,7 +155,7 @@ async def test_what_cannot_be_judged_is_a_denial_that_a_client_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     async with tools(tmp_path, answers(answer), monkeypatch) as here, here.agent() as agent:
-        refused = await agent.request("POST", "/things/mcp", LIST)
+        refused = await agent.request("POST", "/things/mcp", LIST, JSON)
         assert (refused.code, refused.status >= 400) == ("upstream_protocol", True)
         told = json.loads(refused.body)
         assert (told["jsonrpc"], told["error"]["data"]["code"]) == ("2.0", "upstream_protocol")
@@ -165,7 +163,7 @@ async def test_what_cannot_be_judged_is_a_denial_that_a_client_reads(
         body = await outcome(here)
         assert (body["result"]["status"], body["result"]["code"]) == ("indeterminate", "upstream_protocol")
         here.origin.script = answers(reply(BOTH))
-        assert names_in((await agent.request("POST", "/things/mcp", LIST)).body) == ["add"]
+        assert names_in((await agent.request("POST", "/things/mcp", LIST, JSON)).body) == ["add"]
 
 
 async def test_a_stream_that_cannot_be_judged_ends_and_is_recorded_so(
@@ -174,7 +172,7 @@ async def test_a_stream_that_cannot_be_judged_ends_and_is_recorded_so(
     bad = event(b'{"jsonrpc":"2.0","id":4,"result":{"tools":["evil"]}}')
     script = answers(EVENTS + chunk(event(NOTICE) + bad), chunk(event(BOTH)), Action.HANG)
     async with tools(tmp_path, script, monkeypatch) as here, here.agent() as agent:
-        answer = await agent.request("POST", "/things/mcp", LIST)
+        answer = await agent.request("POST", "/things/mcp", LIST, JSON)
         first, last = read(answer.body).events
         assert first[1] == NOTICE.decode()
         error = json.loads(last[1])
@@ -185,7 +183,7 @@ async def test_a_stream_that_cannot_be_judged_ends_and_is_recorded_so(
         async with asyncio.timeout(5):
             await here.origin.connections[0].closed.wait()
         here.origin.script = answers(reply(BOTH))
-        assert names_in((await agent.request("POST", "/things/mcp", LIST)).body) == ["add"]
+        assert names_in((await agent.request("POST", "/things/mcp", LIST, JSON)).body) == ["add"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +199,7 @@ async def test_a_stream_that_cannot_be_judged_ends_and_is_recorded_so(
 async def test_any_other_answer_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
     async with tools(tmp_path, answers(answer), monkeypatch) as here, here.agent() as agent:
         for _ in range(2):
-            got = await agent.request("POST", "/things/mcp", LIST)
+            got = await agent.request("POST", "/things/mcp", LIST, JSON)
             assert got.status == int(answer[9:12])
             assert got.body == (
                 answer.partition(b"\r\n\r\n")[2] if b"Length: 9" in answer or b"Length: 11" in answer else b""
@@ -211,7 +209,7 @@ async def test_any_other_answer_passes(tmp_path: Path, monkeypatch: pytest.Monke
 async def test_the_answer_of_any_other_service_is_left_alone(tmp_path: Path) -> None:
     encoded = reply(BOTH, headers="Content-Encoding: gzip\r\nETag: x\r\n")
     async with town(tmp_path, answers(encoded)) as here, here.agent() as agent:
-        answer = await agent.request("POST", "/things/mcp", LIST, {"Accept-Encoding": "gzip"})
+        answer = await agent.request("POST", "/things/mcp", LIST, JSON | {"Accept-Encoding": "gzip"})
         assert answer.body == BOTH
         assert answer.headers["etag"] == "x"
         assert here.origin.requests[0].header("accept-encoding") == "gzip"
@@ -221,15 +219,15 @@ async def test_a_server_that_only_the_catalogue_knows_is_filtered_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection names no service: its host says which one it is of."""
-    monkeypatch.setattr(proxy.pipeline, "reply_filter_for", without_evil)
+    monkeypatch.setattr(towns, "POLICY", no_evil("own"))
     (tmp_path / "policy").mkdir()
-    tool = "echo: {effect: read}"
+    tool = "evil: {effect: write}"
     text = f"catalogue: 1\nservice: mcp.own\nhosts: [saas.test]\nprotocol: mcp\ntools:\n  {tool}\n"
     (tmp_path / "policy" / "own.yaml").write_text(text)
     async with town(tmp_path, answers(reply(BOTH))) as here, here.agent() as agent:
-        denied = await agent.request("POST", "/things/secret/1", LIST)
+        denied = await agent.request("POST", "/things/secret/1", LIST, JSON)
         assert json.loads(denied.body)["error"]["data"]["code"] == "rule_denied", "its clients read denials"
-        answer = await agent.request("POST", "/things/mcp", LIST, {"Accept-Encoding": "gzip"})
+        answer = await agent.request("POST", "/things/mcp", LIST, JSON | {"Accept-Encoding": "gzip"})
         assert names_in(answer.body) == ["add"]
         assert here.origin.requests[0].header("accept-encoding") == "identity"
 
@@ -241,7 +239,7 @@ async def test_what_is_held_of_answers_counts_and_is_given_back(
     async with tools(tmp_path, answers(half, Action.HANG), monkeypatch) as here:
         held = here.gate.gate._held
         async with here.agent() as agent:
-            await agent.send("POST", "/things/mcp", LIST)
+            await agent.send("POST", "/things/mcp", LIST, JSON)
             async with asyncio.timeout(10):
                 while held.total < 60_000 + len(LIST):
                     await asyncio.sleep(0.01)
