@@ -18,6 +18,9 @@ MAX_MESSAGE: Final = 1024 * 1024
 MAX_RECIPIENTS: Final = 2000
 MAX_LINE: Final = 998
 """RFC 5322 section 2.1.1."""
+MAX_HEADER: Final = 64 * 1024
+"""Bytes of the header section with the empty line that ends it."""
+MAX_FIELDS: Final = 1000
 # Without % and !, by which old relays route on.
 _ATOM: Final = r"[A-Za-z0-9#$&'*+/=?^_`{|}~-]{1,64}"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -94,7 +97,9 @@ def _header(raw: str) -> str:
     padded = base64.urlsafe_b64encode(data).decode("ascii")
     if len(data) > MAX_MESSAGE or raw not in {padded, padded.rstrip("=")}:
         raise ContentRefused("the message is not base64url, or is too large to be read")
-    end = _END.search(data)
+    end = _END.search(data, 0, MAX_HEADER)
+    if end is None and len(data) > MAX_HEADER:
+        raise ContentRefused("the message's header is too large to be read")
     head = data if end is None else data[: end.start()]
     ends = head.count(b"\r\n")
     if head.count(b"\r") != ends or (ends and head.count(b"\n") != ends):
@@ -123,6 +128,8 @@ def _fields(header: str) -> list[tuple[str, str]]:
         match = _FIELD.fullmatch(line)
         if match is None:
             raise ContentRefused("the message's header has a line that is no field")
+        if len(fields) == MAX_FIELDS:
+            raise ContentRefused(f"the message's header has more than {MAX_FIELDS} fields")
         fields.append((match[1].lower(), [match[2]]))
     return [(name, "".join(parts)) for name, parts in fields]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules.content.mail import MAX_MESSAGE, read_address, read_recipients
+from rules.content.mail import MAX_FIELDS, MAX_HEADER, MAX_MESSAGE, read_address, read_recipients
 from rules.content.refused import ContentRefused
 
 
@@ -154,3 +154,26 @@ def test_any_text_is_addresses_or_a_refusal(text: str) -> None:
         except ContentRefused:
             continue
         assert "@" in (found if isinstance(found, str) else found[0])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_header_has_a_size_that_is_read_and_a_body_has_another(end: str) -> None:
+    """The empty line that ends it has to stand within the bound: behind it, nothing is looked at."""
+    to = f"To: ana@acme.example{end}"
+    line = f"X: {'y' * 900}{end}"
+    filled = to + line * ((MAX_HEADER - len(to)) // len(line) - 1)
+    rest = f"X: {'y' * (MAX_HEADER - len(filled) - len(end) * 2 - 3 - 900)}{end}X: {'y' * (900 - 3 - len(end))}{end}"
+    header = filled + rest
+    assert len(header + end) == MAX_HEADER
+    assert read_recipients(_raw(header + end + "x" * 900_000)) == ("ana@acme.example",)
+    for larger in (header + "X" + end, to + line * 1100):
+        message = larger.replace(f"X{end}", f"X:{end}") + end + "Bcc: eve@evil.example"
+        with pytest.raises(ContentRefused, match="too large"):
+            read_recipients(_raw(message))
+
+
+def test_a_header_has_a_number_of_fields_that_are_read() -> None:
+    to = "To: ana@acme.example\n"
+    assert read_recipients(_raw(to + "X:\n" * (MAX_FIELDS - 1))) == ("ana@acme.example",)
+    with pytest.raises(ContentRefused, match="fields"):
+        read_recipients(_raw(to + "X:\n" * MAX_FIELDS))
