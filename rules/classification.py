@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
-from rules.action import Action, unknown
+from rules.action import UNKNOWN_TOOL, Action, unknown
 from rules.call import Call, Facts
 from rules.catalogue.document import TOOL
 from rules.catalogue.effect import READ, WRITE, Effect, worst
@@ -59,7 +58,7 @@ def classified(call: Call, facts: Facts) -> Facts:
     """
     if facts.connection is None:
         return facts
-    return replace(facts, actions=tuple(_actions(call, facts.connection.known, facts.content)))
+    return facts.asking_for(tuple(_actions(call, facts.connection.known, facts.content)))
 
 
 def route_of(call: Call, facts: Facts) -> str | None:
@@ -105,7 +104,7 @@ def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], conte
     # None of those it may be is told by a rule about tools; a rule about effects has to meet the worst of them.
     by_method: Effect = "delete" if call.method == "DELETE" else "write"
     effects = (*(tool.effect for tool, _ in candidates), by_method)
-    return replace(unknown(service, service.name, args), effect=worst(effects), place=place)
+    return Action(f"{service.name}.{UNKNOWN_TOOL}", worst(effects), args, None, service, place)
 
 
 def _args(

@@ -18,6 +18,8 @@ def allowing(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
 
     One that cannot be told does not match.
     """
+    if not account.conditional:
+        return _at_place(call, facts, account.allow)
     found: dict[str, Rule] = {}
     for action in facts.actions or _UNCLASSIFIED:
         judged = _judged(call, facts, account, account.allow, action)
@@ -33,6 +35,10 @@ def denying(call: Call, facts: Facts, account: Account) -> tuple[tuple[Rule, boo
 
     Where no allow rule can match the call it is denied anyway, perhaps unread; then only what is true is told.
     """
+    if not account.deny.rules:
+        return ()
+    if not account.conditional:
+        return tuple((rule, True) for rule in _at_place(call, facts, account.deny))
     certain: dict[str, Rule] = {}
     doubtful: dict[str, Rule] = {}
     for action in facts.actions or _UNCLASSIFIED:
@@ -78,9 +84,12 @@ def judged_by_body(call: Call, facts: Facts) -> bool:
     """
     account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
     connection, segments = facts.connection, normal_segments(call.path)
-    if account is None or connection is None or segments is None or not _may_allow(call, facts, account):
+    if account is None or connection is None or segments is None:
         return False
+    # Asked first: policies that speak of places alone are not to pay for others.
     if not account.conditional and connection.account is None:
+        return False
+    if not _may_allow(call, facts, account):
         return False
     if any(_says(rule, call, facts, action, denies=True) is True for rule, action in _plain(call, facts, account)):
         return False
@@ -151,9 +160,19 @@ def _plain(call: Call, facts: Facts, account: Account) -> Iterator[tuple[Rule, A
     return ((rule, action) for action in facts.actions or _UNCLASSIFIED for rule in plain)
 
 
+def _at_place(call: Call, facts: Facts, matcher: Matcher) -> tuple[Rule, ...]:
+    """The rules that match, of an account whose rules ask for places alone: they say the same of every action."""
+    segments, connection = normal_segments(call.path), facts.connection
+    if connection is None or segments is None:
+        return ()
+    return matcher.matching(connection.name, call.method, segments)
+
+
 def _reached(call: Call, facts: Facts, matcher: Matcher, at_most: int | None = None) -> tuple[Rule, ...]:
     """The rules that match but for their conditions; of those that name tools, all of the service's if it is not known
     which tool it is."""
+    if not matcher.rules:
+        return ()
     segments, connection = normal_segments(call.path), facts.connection
     if connection is None or segments is None:
         return ()

@@ -7,10 +7,10 @@ from rules.guards.verdict import Denies, Guard, Verdict
 
 
 def _check(call: Call, facts: Facts) -> Verdict:
-    batch = next((action for action in facts.actions if action.batch), None)
-    if batch is None:
-        return None
-    return Denies((Reason(Code.BATCH_REFUSED, f"{batch.tool} carries requests that no rule has judged."),))
+    for action in facts.actions:
+        if action.batch:
+            return Denies((Reason(Code.BATCH_REFUSED, f"{action.tool} carries requests that no rule has judged."),))
+    return None
 
 
 GUARD = Guard("batch_opened", _check)

@@ -7,6 +7,8 @@ from rules.guards.verdict import Denies, Guard, Verdict
 
 
 def _check(call: Call, facts: Facts) -> Verdict:
+    if not facts.changed:
+        return None
     changed = next((a.tool for a in facts.actions if a.tool is not None and a.tool in facts.changed), None)
     if changed is None:
         return None

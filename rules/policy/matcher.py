@@ -71,6 +71,9 @@ class _Node:
     """Rules whose template ends here in `/**`."""
 
 
+type _Place = tuple[str, str, tuple[str, ...], str | int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Matcher:
     """The deny or the allow rules of one account."""
@@ -80,6 +83,8 @@ class Matcher:
     _tries: dict[tuple[str, str | None], _Node] = field(init=False, repr=False, compare=False)
     _tools: dict[tuple[str, str], list[Rule]] = field(init=False, repr=False, compare=False)
     _services: dict[tuple[str, str], list[Rule]] = field(init=False, repr=False, compare=False)
+    _last: dict[str, tuple[_Place, tuple[Rule, ...]]] = field(init=False, repr=False, compare=False)
+    """What was found last, by what was asked: the guards of one decision ask for the same place."""
 
     def __post_init__(self) -> None:
         tries: dict[tuple[str, str | None], _Node] = {}
@@ -98,18 +103,26 @@ class Matcher:
         object.__setattr__(self, "_tries", tries)
         object.__setattr__(self, "_tools", tools)
         object.__setattr__(self, "_services", services)
+        object.__setattr__(self, "_last", {})
 
     def naming(self, connection: str, tool: str, method: str, segments: tuple[str, ...]) -> tuple[Rule, ...]:
         """The rules that name the tool, alone or with others, and agree with the place; the most specific first."""
         if not self._tools:
             return ()
+        place = (connection, method, segments, tool)
+        last = self._last.get("naming")
+        if last is not None and last[0] == place:
+            return last[1]
         found: dict[str, Rule] = {}
         for name in (tool, *wider(tool)):
             for where in (connection, ANY):
                 for rule in self._tools.get((where, name), ()):
                     if (rule.methods is None or method in rule.methods) and rule.template.covers(segments):
                         found[rule.id] = rule
-        return tuple(sorted(found.values(), key=_rank))
+        named = tuple(sorted(found.values(), key=_rank)) if len(found) > 1 else tuple(found.values())
+        # One entry in one step: whatever other thread asks, a place and its rules stay together.
+        self._last["naming"] = (place, named)
+        return named
 
     def naming_any(self, connection: str, service: str) -> tuple[Rule, ...]:
         """The first rules that name tools of a service, whichever they are."""
@@ -126,6 +139,12 @@ class Matcher:
         Rules that name tools are not among them. Conditions and effects are not looked at: whoever does must ask for
         all of them (None).
         """
+        if not self._tries:
+            return ()
+        place = (connection, method, segments, at_most)
+        last = self._last.get("matching")
+        if last is not None and last[0] == place:
+            return last[1]
         found: list[Rule] = []
         for key in ((connection, method), (connection, None), (ANY, method), (ANY, None)):
             trie = self._tries.get(key)
@@ -133,7 +152,9 @@ class Matcher:
                 _walk(trie, segments, found, at_most)
         if len(found) > 1:
             found.sort(key=_rank)
-        return tuple(found[:at_most])
+        matched = tuple(found[:at_most])
+        self._last["matching"] = (place, matched)
+        return matched
 
     def covering(self, rule: Rule) -> Rule | None:
         """One of the rules here that together match every call that `rule` matches; None when some call is left.
