@@ -67,6 +67,10 @@ bench: $(READY) ## Measure this product beside its peers (ARGS="--help" says how
 stress: $(READY) ## Measure what one account's flood costs another (two to three minutes)
 	@$(VENV)/bin/python -m benchmarks.stress $(ARGS)
 
+.PHONY: bench-decide
+bench-decide: $(READY) ## Measure what a decision costs, by rules and by tenants (five minutes)
+	@$(VENV)/bin/python -m benchmarks.deciding $(ARGS)
+
 # -- the environment --------------------------------------------------------------------------------------------------
 
 .PHONY: setup
