@@ -36,6 +36,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("inputs", "inputs", "inputs", "Show and erase what calls were decided on."),
     Entry("actions", "actions", "actions", "List everything an account can do, and who answers for it."),
     Entry("blast-radius", "blast_radius", "blast_radius", "Compute the most an account can do in a day."),
+    Entry("catalogue", "catalogue", "catalogue", "List services and their tools, and import new ones."),
     Entry("secret", "secret", "secret", "Set, list and remove the secrets of connections."),
     Entry("token", "token", "token", "Issue, renew and inspect agents' credentials."),
     Entry("revoke", "revoke", "revoke", "Stop a credential, an account, a tenant or everything, now."),
