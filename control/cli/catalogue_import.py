@@ -1,12 +1,15 @@
 """`exeat catalogue import`: files for the catalogue from what a service publishes about itself."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
 import click
 
 from control.catalogue.document_reading import MAX_JSON_BYTES
+from control.catalogue.mcp import import_mcp, mcp_service_name
+from control.catalogue.mcp_server import McpServer
 from control.catalogue.openapi import Imported, import_openapi
 from control.cli.invocation import Exit, Invocation, Trouble, command_options, counted, say
 from control.codec import Json
@@ -39,6 +42,33 @@ def openapi(
     _check_output(output)
     imported = import_openapi(_read(file), service, hosts)
     finish(invocation, imported, output)
+
+
+@import_group.command("mcp", short_help="From an MCP server's list of tools.")
+@click.argument("url")
+@click.option("--name", metavar="NAME", help="The service is mcp.NAME. Default: from the host.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent to the server; repeatable.")
+@_output
+@command_options
+def mcp(invocation: Invocation, url: str, *, name: str | None, headers: tuple[str, ...], output: Path | None) -> None:
+    """From the tools that an MCP server lists, over streamable HTTP.
+
+    Each tool is pinned to its definition. Its effect is what the server says of itself (readOnlyHint,
+    destructiveHint), and a write where it says nothing: review that.
+    """
+    _check_output(output)
+    server = McpServer(url, dict(map(_header, headers)))
+    service = mcp_service_name(url, name)
+    finish(invocation, import_mcp(server.tools(), service, url), output)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    value = value.strip()
+    if not colon or not re.fullmatch(r"[A-Za-z0-9-]{1,64}", name) or not (value.isascii() and value.isprintable()):
+        # The text is not repeated: most headers that are given here are secrets.
+        raise Trouble("--header is not a header", "Write it as in 'Authorization: Bearer ...'", Exit.WRONG_USE)
+    return name, value
 
 
 def finish(invocation: Invocation, imported: Imported, output: Path | None) -> None:
