@@ -6,6 +6,7 @@ from itertools import islice
 from rules.action import Action
 from rules.call import Call, Facts
 from rules.conditions.variables import OF_LOOKUP, Judged, values_of
+from rules.observing import observing
 from rules.policy.compile import Account, Connection
 from rules.policy.matcher import TOLD, Matcher, Rule
 from rules.policy.templates import normal_segments
@@ -80,12 +81,15 @@ def judged_by_body(call: Call, facts: Facts) -> bool:
     """Whether the body has to be here before the call can be judged, and whether it may be asked for.
 
     The facts are classified as far as they go without it. Nothing is asked of an agent whose call no rule would allow
-    whatever the body says.
+    whatever the body says. In stage `observe` it leaves all the same, and which tool it was is worth knowing.
     """
     account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
     connection, segments = facts.connection, normal_segments(call.path)
     if account is None or connection is None or segments is None:
         return False
+    unclear = any(action.tool is None for action in facts.actions)
+    if unclear and observing(call, facts):
+        return True
     # Asked first: policies that speak of places alone are not to pay for others.
     if not account.conditional and connection.account is None:
         return False
@@ -93,7 +97,6 @@ def judged_by_body(call: Call, facts: Facts) -> bool:
         return False
     if any(_says(rule, call, facts, action, denies=True) is True for rule, action in _plain(call, facts, account)):
         return False
-    unclear = any(action.tool is None for action in facts.actions)
     if unclear and (connection.name in account.by_tool or _bound_by_arg(connection)):
         return True
     return any(rule.when is not None and rule.reads_body for rule in _reached(call, facts, account.reading))

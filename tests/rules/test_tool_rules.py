@@ -281,9 +281,9 @@ def test_each_message_to_a_server_of_tools_has_to_be_allowed(
 
 
 def test_a_body_is_asked_for_only_where_it_can_matter() -> None:
-    def wanted(rules: tuple[str, ...], call: str) -> bool:
+    def wanted(rules: tuple[str, ...], call: str, rest: str = "") -> bool:
         method, connection, path = call.split(" ")
-        active = policy(*rules).tenants["acme"]
+        active = policy(*rules, rest=rest).tenants["acme"]
         asked = Call(
             "c", Principal("acme", "agent", "w", "r", "j", 0, 0, 0), "https", HOSTS[connection], 443, method, path, ""
         )
@@ -299,6 +299,11 @@ def test_a_body_is_asked_for_only_where_it_can_matter() -> None:
     assert not wanted((ALL, "{id: d, deny: mcp.helper.add}"), "POST shop /orders/change")
     assert not wanted(("{id: r, allow: stripe.*}", "{id: d, deny: shop.order.cancel}"), "POST shop /orders/change")
     assert not wanted((ECHO, "{id: d, deny: {connection: helper}}"), "POST helper /mcp")
+    # In stage observe the call leaves, so which tool it is has to be known; where it is known, nothing more is asked.
+    assert wanted((), "POST helper /mcp", OBSERVE)
+    assert wanted((), "POST shop /orders/change", OBSERVE)
+    assert not wanted((), "POST shop /orders", OBSERVE)
+    assert not wanted((), "POST helper /mcp", OBSERVE.replace("25", "24"))
 
 
 OBSERVE = "    stage: observe\n    until: 2026-11-25\n"
