@@ -30,6 +30,8 @@ class CallLine:
     """Of an outcome: confirmed, failed, timeout, aborted, indeterminate."""
     codes: tuple[str, ...]
     rules: tuple[str, ...]
+    would_deny: tuple[str, ...]
+    """Of a call that its account's stage let out: the codes with which the rules would have denied it."""
     cost_micros: int
     currency: str | None
 
@@ -74,6 +76,8 @@ def shown(line: CallLine) -> str:
     why = ", ".join(line.codes if line.verdict in ("deny", "reject") else line.rules)
     if line.verdict == "deny" and line.rules:
         why += f" ({', '.join(line.rules)})"
+    if line.would_deny:
+        why += f" (would deny {', '.join(line.would_deny)})"
     parts = [
         line.ts[11:19],
         line.call[:12].ljust(12),
@@ -119,6 +123,8 @@ def _rejected(record: Record) -> CallLine:
 def _line(record: Record, body: dict[str, Any], *, verdict: str) -> CallLine:
     agent, operation = body.get("agent") or {}, body.get("op") or {}
     decision, cost = body.get("decision") or {}, body.get("cost") or {}
+    codes = tuple(reason["code"] for reason in decision.get("reasons", ()))
+    observed = decision.get("verdict") == "allow"
     return CallLine(
         ts=record.ts,
         seq=record.seq,
@@ -131,8 +137,9 @@ def _line(record: Record, body: dict[str, Any], *, verdict: str) -> CallLine:
         http=(body.get("answered") or {}).get("http"),
         millis=None,
         result=None,
-        codes=tuple(reason["code"] for reason in decision.get("reasons", ())),
+        codes=() if observed else codes,
         rules=tuple(decision.get("rules", ())),
+        would_deny=tuple(dict.fromkeys(codes)) if observed else (),
         cost_micros=int(cost.get("micro", 0)),
         currency=cost.get("cur"),
     )

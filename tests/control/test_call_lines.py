@@ -100,6 +100,15 @@ def test_a_denial_says_code_and_rule() -> None:
     assert shown(line).endswith("rule_denied (never-delete)")
 
 
+def test_a_call_that_only_its_stage_let_out_says_what_the_rules_would_have_said() -> None:
+    reasons = [{"code": "rule_denied", "rule": "never-delete"}, {"code": "rule_denied", "rule": "never-write"}]
+    decision = {"verdict": "allow", "rules": ["stage:observe"], "reasons": reasons}
+    observed = record(1, "call.intent", agent=AGENT, op=OP, decision=decision, cost=COST)
+    (line,) = Fold().take([observed, outcome(2, of=1)])
+    assert (line.verdict, line.codes, line.would_deny) == ("allow", (), ("rule_denied",))
+    assert shown(line).endswith(" stage:observe (would deny rule_denied)")
+
+
 def test_a_rejection_without_agent_or_operation_is_a_line() -> None:
     (line,) = Fold().take(
         [
