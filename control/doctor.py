@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from cryptography import x509
 
 from control.environment import MATRIX, Value
+from control.observed import ENDED, ENDS_SOON
 from control.operations import OperationError, Status
 from control.relay_head import encode_basic
 from control.remote import SOCKET_NAME, Remote
@@ -192,6 +193,10 @@ def _of_status(status: Status) -> Iterator[Finding]:
         if "decision inputs" in warning:
             cure = "Look at the disk and the log; calls go on, and a replay will miss them."
             yield Finding("inputs", Verdict.WARNING, warning, cure)
+        if ENDS_SOON in warning or ENDED in warning:
+            account = warning.partition(":")[0].rpartition("/")[2]
+            cure = f"Write its rules (exeat suggest {account}), then say stage: autonomous, or a later until."
+            yield Finding("observe", Verdict.WARNING, warning, cure)
     for switch in status.unsafe:
         yield Finding("unsafe", Verdict.WARNING, f"{switch} is on", "Start without it where you can.")
     if status.draining:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.input_views import InputOperations
 from control.local_inputs import LocalInputs
+from control.observed import observed_warnings
 from control.operations import (
     Access,
     Act,
@@ -90,7 +91,11 @@ class Local:
             accounts=sum(len(tenant.accounts) for tenant in tenants),
             connections=sum(len(tenant.connections) for tenant in tenants),
             secrets_missing=state.missing_secrets(),
-            warnings=(*(() if node is None else node.warnings()), *state.inputs.warnings()),
+            warnings=(
+                *(() if node is None else node.warnings()),
+                *state.inputs.warnings(),
+                *observed_warnings(tenants, datetime.now(UTC)),
+            ),
             faults=state.faults,
             epoch=state.revocations.epoch,
             revocations=tuple(
