@@ -117,23 +117,38 @@ def replay(
 
     Raises what the operations raise, and `LedgerRefused`.
     """
+    replayed = Replayed()
+    for call, (tenant, account), read in recorded_calls(ledger, inputs, asked, progress):
+        if read is None:
+            replayed.take(Kind(Change.UNTOLD, tenant, account, "-", None, Why.NOT_KEPT, None), Example(call, None))
+        else:
+            kind, target = _judged(read, candidate.get(tenant))
+            replayed.take(kind, Example(call, target))
+    return replayed
+
+
+def recorded_calls(
+    ledger: Path, inputs: InputOperations, asked: Asked, progress: Callable[[int, int], None]
+) -> Iterator[tuple[str, tuple[str, str], InputsRead | None]]:
+    """Every call of the ledger that was decided by rules in this time, whose it is, and what is kept of it.
+
+    In the order of time; None for those of which nothing is kept, which come last. Raises as `replay` does.
+    """
     recorded = dict(_decided(ledger, asked))
     wanted = InputsWanted(
         tenant=asked.tenant, account=asked.account, since=micros(asked.since - LONGEST_CALL), before=micros(asked.until)
     )
-    replayed, of = Replayed(), len(recorded)
+    of = len(recorded)
     place: str | None = ""
     while place is not None and recorded:
         page = inputs.page(wanted, place)
         for read in page.calls:
             if (who := recorded.pop(read.call, None)) is not None:
-                kind, target = _judged(read, candidate.get(who[0]))
-                replayed.take(kind, Example(read.call, target))
+                yield read.call, who, read
         progress(of - len(recorded), of)
         place = page.next
-    for call, (tenant, account) in recorded.items():
-        replayed.take(Kind(Change.UNTOLD, tenant, account, "-", None, Why.NOT_KEPT, None), Example(call, None))
-    return replayed
+    for call, whose in recorded.items():
+        yield call, whose, None
 
 
 def _judged(read: InputsRead, policy: TenantPolicy | None) -> tuple[Kind, str | None]:

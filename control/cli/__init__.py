@@ -33,6 +33,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("test", "policy_tests", "test", "Try the tests that stand in a policy."),
     Entry("policy", "policy", "policy", "Compare, apply and explain policies."),
     Entry("replay", "replay", "replay_command", "Decide recorded calls again, under a policy that is not applied yet."),
+    Entry("suggest", "suggest", "suggest_command", "Write the rules that an account's calls would have needed."),
     Entry("inputs", "inputs", "inputs", "Show and erase what calls were decided on."),
     Entry("actions", "actions", "actions", "List everything an account can do, and who answers for it."),
     Entry("blast-radius", "blast_radius", "blast_radius", "Compute the most an account can do in a day."),

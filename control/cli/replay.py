@@ -79,7 +79,7 @@ def replay_command(
         raise Trouble("--since is not before --until", "Exchange them.", Exit.WRONG_USE)
     try:
         with operations(invocation) as on:
-            found = replay(ledger, on.inputs, candidate.tenants, asked, _progress())
+            found = replay(ledger, on.inputs, candidate.tenants, asked, progress())
     except LedgerRefused as refused:
         raise Trouble(str(refused), "exeat ledger verify says what is wrong.") from refused
     document = _document(found, candidate.digest, asked, show_targets=show_targets)
@@ -88,7 +88,8 @@ def replay_command(
         invocation.end(Exit.NO)
 
 
-def _progress() -> Callable[[int, int], None]:
+def progress() -> Callable[[int, int], None]:
+    """Tells a person at a terminal, every few seconds, how far a long reading is."""
     told = time.monotonic()
 
     def tell(done: int, of: int) -> None:

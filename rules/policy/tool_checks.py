@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rules.catalogue.catalogue import MCP, Catalogue
 from rules.catalogue.known import KnownService
+from rules.classification import MAX_NAME
 from rules.policy import values
 from rules.policy.finding import Finding
 from rules.policy.matcher import ANY, names_tools_of
@@ -55,6 +56,11 @@ def check_tools(
             if problem is not None:
                 message, fix = problem
                 yield Finding(("accounts", name, "rules", index, verb, "tools", position), message, fix)
+
+
+def nameable(tool: str, known: KnownService) -> bool:
+    """Whether a rule on a connection of that service may name the tool."""
+    return len(tool) <= MAX_NAME and _problem(tool, [known]) is None
 
 
 def _problem(tool: str, reachable: list[KnownService]) -> tuple[str, str] | None:
