@@ -20,6 +20,8 @@ from rules.codes import Code
 from rules.content.content import NOTHING
 from rules.decision import Decision, Denied
 from rules.inputs import Body, DecisionInputs, decide_again
+from rules.lookups import answered
+from rules.matching import denying
 from rules.policy.compile import TenantPolicy
 from rules.policy.effects import READING
 from rules.policy.matcher import Matcher, Rule
@@ -144,6 +146,8 @@ class _Observing:
         call, facts = inputs.call_and_facts(obeyed, id_)
         content = NOTHING if inputs.body is Body.ABSENT else inputs.content
         facts = understood(call, replace(facts, content=content))
+        if inputs.asked:
+            facts = answered(facts, inputs.found)
         decision = decide_again(inputs, obeyed)
         denied, untold = isinstance(decision, Denied), decision is None
 
@@ -151,7 +155,7 @@ class _Observing:
             return Seen((at, id_), (at, id_), 1, int(denied), int(untold))
 
         try:
-            self._judge(decision)
+            self._judge(call, facts, decision)
             by_path = [_by_path(call, facts, action) for action in _actions(facts)]
         except _Unsuggested as left:
             _count(self._left, (str(left), _what(call, facts)), seen())
@@ -184,14 +188,15 @@ class _Observing:
             self.taken |= {rule.id for rule in account.deny.rules}
         return self._obeyed.setdefault(policy.digest, replace(policy, accounts=MappingProxyType(accounts)))
 
-    def _judge(self, decision: Decision | None) -> None:
+    def _judge(self, call: Call, facts: Facts, decision: Decision | None) -> None:
         """A deny rule stays, and what is refused whatever rules say is refused also with another rule."""
-        if not isinstance(decision, Denied):
-            return
-        reason = decision.reasons[0]
-        if reason.rule in self.taken:
-            raise _Unsuggested(f"deny rule {reason.rule}")
-        if reason.code not in _OF_RULES:
+        # Asked by itself: where nothing would allow a call yet, its body is not judged, and is known here.
+        account = None if facts.policy is None else facts.policy.accounts.get(self._account)
+        denies = () if account is None else denying(call, facts, account)
+        if denies:
+            raise _Unsuggested(f"deny rule {denies[0][0].id}")
+        reason = decision.reasons[0] if isinstance(decision, Denied) else None
+        if reason is not None and reason.code not in _OF_RULES:
             raise _Unsuggested(str(reason.code))
 
     def left_out(self) -> tuple[Left, ...]:

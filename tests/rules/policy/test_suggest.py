@@ -242,7 +242,8 @@ def test_values_are_shown_only_when_asked_for_and_only_where_they_are_few() -> N
 
 segments = st.sampled_from(["orders", "graphql", "unlisted", "7", "b2", "c3", "search", "x", "y", "café", "a@b"])
 paths = st.lists(segments, min_size=0, max_size=3).map(lambda parts: "/" + "/".join(parts))
-plain_bodies = st.sampled_from([None, {"action": "cancel"}, {"action": "other"}, {"query": "{ me { id } }"}])
+drop = {"query": "mutation { dropOrder(id: 1) { id } makeOrder { id } }"}
+plain_bodies = st.sampled_from([None, drop, {"action": "cancel"}, {"action": "other"}, {"query": "{ me { id } }"}])
 asked_calls = st.one_of(
     st.builds(
         lambda method, connection, path, body: inputs(
