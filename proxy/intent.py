@@ -55,7 +55,8 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
     upload = journey.upload
     length = len(journey.body) if head.has_body or call.method in _WITH_BODY else None
     bound = account_fields(connection)
-    remove |= {name for name, _ in bound}
+    if bound and connection.known is not None:
+        remove |= {name for name, _ in bound} | {name.lower().encode("ascii") for name in connection.known.account_also}
     return emit_head(
         call.method,
         call.path,

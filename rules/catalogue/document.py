@@ -96,12 +96,17 @@ class AccountDocument(_Document):
     """How a connection is bound to one account at the vendor."""
 
     header: Header | None = Field(default=None, description="A header that the gate sets to the connection's account.")
+    also: list[Header] | None = Field(
+        default=None, max_length=8, description="Other headers that say an account: an agent's own never leave."
+    )
     arg: Expression | None = Field(default=None, description="Where an action says it; has to equal the connection's.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.header is None) == (self.arg is None):
             raise ValueInvalid("account is bound in one way", "write one of header: and arg:")
+        if self.also is not None and self.header is None:
+            raise ValueInvalid("also: there is no header that it stands beside", "write header:, or remove it")
         return self
 
 
@@ -193,6 +198,7 @@ def known_service(document: ServiceDocument) -> KnownService:
         idempotency=document.idempotency,
         present=document.present,
         account_header=None if account is None else account.header,
+        account_also=tuple((account.also or ()) if account is not None else ()),
         account_arg=None if account is None or account.arg is None else compile_expression(account.arg),
         query=frozenset(document.query or ()),
         modes={mode: tuple(begins) for mode, begins in (document.modes or {}).items()},

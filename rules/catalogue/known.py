@@ -28,6 +28,8 @@ class KnownService:
     present: Presentation | None = None
     account_header: str | None = None
     """Header by which a call is bound to one account at the vendor."""
+    account_also: tuple[str, ...] = ()
+    """Other headers by which a call says an account: of a bound one, an agent's own never leave."""
     account_arg: Expression | None = None
     """Where an action says which account at the vendor it is about."""
     query: frozenset[str] = frozenset()
