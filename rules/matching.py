@@ -187,7 +187,7 @@ def _reached(call: Call, facts: Facts, matcher: Matcher, at_most: int | None = N
     for action in facts.actions:
         if action.tool is None or action.handshake:
             name = "" if connection.known is None else connection.known.name
-            found += matcher.naming_any(connection.name, name)
+            found += matcher.naming_any(connection.name, name, call.method, segments)
         else:
             found += [
                 rule
@@ -212,9 +212,10 @@ def _judged(
     if connection is None or segments is None:
         return
     denies = matcher is account.deny
-    if action is not None and (action.tool is None or action.handshake):
+    # A deny rule is about a handshake only where it names that, or everything: the first of any will not do.
+    if action is not None and (action.tool is None or (action.handshake and not denies)):
         name = "" if connection.known is None else connection.known.name
-        named = matcher.naming_any(connection.name, name)
+        named = matcher.naming_any(connection.name, name, call.method, segments)
     else:
         named = () if action is None else matcher.naming(connection.name, action.tool or "", call.method, segments)
     for rule in named:

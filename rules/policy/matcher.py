@@ -8,6 +8,7 @@ behind. What it costs depends on the path's length and on how many rules match, 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter
 from typing import Final
 
@@ -117,19 +118,20 @@ class Matcher:
         for name in (tool, *wider(tool)):
             for where in (connection, ANY):
                 for rule in self._tools.get((where, name), ()):
-                    if (rule.methods is None or method in rule.methods) and rule.template.covers(segments):
+                    if _fits(rule, method, segments):
                         found[rule.id] = rule
         named = tuple(sorted(found.values(), key=_rank)) if len(found) > 1 else tuple(found.values())
         # One entry in one step: whatever other thread asks, a place and its rules stay together.
         self._last["naming"] = (place, named)
         return named
 
-    def naming_any(self, connection: str, service: str) -> tuple[Rule, ...]:
-        """The first rules that name tools of a service, whichever they are."""
+    def naming_any(self, connection: str, service: str, method: str, segments: tuple[str, ...]) -> tuple[Rule, ...]:
+        """The first rules that name tools of a service, whichever they are, and agree with the place."""
         if not self._services:
             return ()
         keys = ((where, name) for where in (connection, ANY) for name in (service, ANY))
-        return tuple(rule for key in keys for rule in self._services.get(key, ())[:TOLD])
+        fitting = ((rule for rule in self._services.get(key, ()) if _fits(rule, method, segments)) for key in keys)
+        return tuple(rule for rules in fitting for rule in islice(rules, TOLD))
 
     def matching(
         self, connection: str, method: str, segments: tuple[str, ...], *, at_most: int | None = TOLD
@@ -197,6 +199,10 @@ class Matcher:
             key=_rank,
             default=None,
         )
+
+
+def _fits(rule: Rule, method: str, segments: tuple[str, ...]) -> bool:
+    return (rule.methods is None or method in rule.methods) and rule.template.covers(segments)
 
 
 def _place(rule: Rule) -> tuple[object, ...]:

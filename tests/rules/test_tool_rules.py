@@ -280,6 +280,25 @@ def test_each_message_to_a_server_of_tools_has_to_be_allowed(
     assert says(ask(rules, "POST helper /mcp", message)) == came
 
 
+@pytest.mark.parametrize("call", ["GET helper /mcp", "DELETE helper /mcp", "POST helper /mcp"])
+def test_a_session_is_kept_only_where_a_rule_lets_a_tool_be_called(call: str) -> None:
+    body = rpc("ping") if call.startswith("POST") else None
+    elsewhere = call.replace("/mcp", "/api/users/5")
+    for place, came in (("path: /mcp", "not_allowed"), ("path: /**", "allow r")):
+        rule = f"{{id: r, allow: {{tools: [mcp.helper.echo], {place}}}}}"
+        assert says(ask((rule,), call, body)) == "allow r"
+        assert says(ask((rule,), elsewhere, body)) == came
+    other = "{id: r, allow: {tools: [mcp.helper.echo], methods: [PATCH]}}"
+    assert says(ask((other,), call, body)) == "not_allowed"
+
+
+def test_a_handshake_that_is_denied_is_denied_beside_any_number_of_other_rules() -> None:
+    others = tuple(f"{{id: d{number}, deny: mcp.helper.t{number}}}" for number in range(20))
+    rules = (ALL, *others, "{id: first, deny: mcp.helper.a}", "{id: d, deny: mcp.helper/initialize}")
+    assert says(ask(rules, "POST helper /mcp", rpc("initialize"))) == "rule_denied"
+    assert says(ask(rules, "POST helper /mcp", rpc("ping"))) == "allow all"
+
+
 def test_a_body_is_asked_for_only_where_it_can_matter() -> None:
     def wanted(rules: tuple[str, ...], call: str, rest: str = "") -> bool:
         method, connection, path = call.split(" ")
