@@ -1,5 +1,6 @@
 """(4) decide, with what was decided on: the inputs that the ledger commits to, and that are kept for a replay."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -23,7 +24,9 @@ from rules.matching import judged_by_body
 from rules.trial import rule_of, understood
 
 _WRITE_AT_ONCE: Final = 16 * 1024
-"""Bytes of a body whose inputs are written on the loop itself, as they are read there."""
+"""Bytes of a body that is judged, and whose inputs are written, on the loop itself, as it is read there."""
+_JUDGED_AT_ONCE: Final = 8
+"""Actions of a call that is judged on the loop itself: each of more is asked about by every rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Deciding:
         if changed:
             facts = replace(facts, changed=changed)
         journey.actions = tuple(action.bare() for action in facts.actions)
-        if (want := wanted(call, facts)) is not None:
+        if (want := await self._judge(journey, wanted, call, facts)) is not None:
             journey.credential = credential_for(self._world, facts)
             facts = await self._lookups.ask(journey, live, call, facts, want)
         return facts
@@ -96,7 +99,7 @@ class Deciding:
 
         Raises `RequestRefused` where there is no room for the inputs beside the body.
         """
-        decision = decide(call, facts)
+        decision = await self._judge(journey, decide, call, facts)
         if facts.content is not None:
             body = Body.READ
         elif journey.inspected and facts.unreadable is not None:
@@ -113,6 +116,15 @@ class Deciding:
         code = None if isinstance(decision, Allowed) else decision.reasons[0].code
         journey.decided = _decided(call, facts, decision.policy, code, rule_of(decision), data)
         return decision
+
+    async def _judge[Found](
+        self, journey: Journey, work: Callable[[Call, Facts], Found], call: Call, facts: Facts
+    ) -> Found:
+        """What the rules say. Conditions walk over all that was sent, each of them: where that is much, they do so
+        beside the loop."""
+        if len(journey.body) <= _WRITE_AT_ONCE and len(facts.actions) <= _JUDGED_AT_ONCE:
+            return work(call, facts)
+        return await self._intake.aside(work, call, facts)
 
 
 def _request_id(value: Value) -> str | int | None:

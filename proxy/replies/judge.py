@@ -8,8 +8,9 @@ from typing import Final
 from proxy.live import LiveCall
 from proxy.replies.reply_filter import ReplyFilter
 
-_JUDGED_AT_ONCE: Final = 16 * 1024
-"""Bytes of an answer that its filter reads on the loop itself; more would keep the others waiting."""
+_JUDGED_AT_ONCE: Final = 1024
+"""Bytes of an answer that its filter reads on the loop itself; more would keep the others waiting. It is not the
+reading: some dozens of tools fit in here, and the rules are asked about each."""
 
 
 class Judge:

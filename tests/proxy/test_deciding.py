@@ -1,12 +1,17 @@
 """What a real gate decides on is what its ledger commits to, and decides the same again."""
 
+import json
 import random
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ledger import commitment
+from proxy import deciding
 from proxy.deciding import Decided
+from rules.call import Call, Facts
 from rules.decision import Allowed
 from rules.inputs import Body, DecisionInputs, decide_again
 from rules.policy.compile import PolicySet
@@ -18,6 +23,19 @@ from tests.worlds.origin import Origin
 from tests.worlds.towns import POLICY, SECRET, Town, town
 
 pytestmark = pytest.mark.anyio
+
+
+MANY = """
+exeat: 1
+tenant: acme
+connections:
+  helper: {{host: saas.test, service: mcp, dial: "127.0.0.1:{port}", ca: ca.pem, secret: saas}}
+accounts:
+  agent:
+    owners: {{accountable: a@acme.example, system: s@acme.example, risk: r@acme.example}}
+    rules:
+      - {{id: echo, allow: mcp.helper.echo, when: "!has(args.x)"}}
+"""
 
 
 class Kept:
@@ -116,3 +134,30 @@ async def test_what_was_refused_before_it_was_decided_has_no_inputs(tmp_path: Pa
         (denied,) = await here.gate.records("call.denied")
     assert denied.body["decision"]["inputs"] is None
     assert kept.calls == {}
+
+
+async def test_rules_are_asked_about_much_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[tuple[str, bool]] = []
+
+    def seen[Found](name: str, work: Callable[[Call, Facts], Found]) -> Callable[[Call, Facts], Found]:
+        def done(call: Call, facts: Facts) -> Found:
+            threads.append((name, threading.current_thread() is threading.main_thread()))
+            return work(call, facts)
+
+        return done
+
+    monkeypatch.setattr(deciding, "wanted", seen("wanted", deciding.wanted))
+    monkeypatch.setattr(deciding, "decide", seen("decide", deciding.decide))
+    call = {"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
+    batches = [[call], [call] * 8, [call] * 9, [{**call, "params": {"name": "echo", "arguments": {"y": "y" * 20_000}}}]]
+    authority = Authority()
+    async with Origin(authority.issue("saas.test")) as origin:
+        policy = write_policy(tmp_path / "p", MANY.format(port=origin.port), {"ca.pem": authority.pem})
+        async with running_gate(tmp_path, policy, secrets={"saas": SECRET}) as gate:
+            here = Town(gate, origin)
+            for batch in batches:
+                async with here.agent() as agent:
+                    headers = {"Content-Type": "application/json"}
+                    assert (await agent.request("POST", "/mcp", json.dumps(batch).encode(), headers)).status == 200
+    on_loop = [True, True, False, False]
+    assert threads == [(name, there) for there in on_loop for name in ("wanted", "decide")]
