@@ -23,6 +23,8 @@ class Timeouts:
     """TCP and TLS to the origin, name resolution included."""
     first_byte: float = 600.0
     """From the request's last byte to the answer's first; model calls take minutes (openai's SDK waits 600)."""
+    lookup: float = 10.0
+    """What the gate asks the service before it judges a call, all of it; a read of one object, and the agent waits."""
     total: float = 3600.0
     """The whole call."""
     commit: float = 5.0

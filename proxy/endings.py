@@ -335,6 +335,7 @@ def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) ->
 
 _BY_PHASE: Final = {
     "turn": (Code.OVERLOADED, "the account has more calls waiting than are done in time"),
+    "lookup": (Code.LOOKUP_FAILED, "the service did not say in time what a rule asks for"),
     "reserve": (Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now"),
     "commit": (Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now"),
     "settle": (Code.LEDGER_UNAVAILABLE, "the call was made, but its outcome could not be recorded"),

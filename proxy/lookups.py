@@ -66,17 +66,23 @@ class Lookups:
         if connection is None:
             return facts
         try:
-            return answered(facts, await self._asked(journey, live, call, connection, want))
+            async with asyncio.timeout(self._config.timeouts.lookup):
+                return answered(facts, await self._asked(journey, live, call, connection, want))
         except CommitFailed as error:
             raise CallRefused(Reason(Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now")) from error
-        except (UpstreamError, StaleConnection) as error:
-            logger.warning("call %s: lookup: %s", call.id, getattr(error, "operator_detail", "connection closed"))
+        except (UpstreamError, StaleConnection, TimeoutError) as error:
+            late = "no answer in time" if isinstance(error, TimeoutError) else "connection closed"
+            logger.warning("call %s: lookup: %s", call.id, getattr(error, "operator_detail", late))
             if observing(call, facts):
+                await live.turn.take(first=True)
                 return answered(facts, None)
             detail = f"{connection.name} did not say what rule {want.rules[0]} asks for"
             raise CallRefused(Reason(Code.LOOKUP_FAILED, detail, want.rules[0])) from error
         finally:
             live.sent = False  # of the call itself, nothing was
+            live.operation = ""
+            if live.stopped is None or live.phase != "commit":
+                live.enter_phase("lookup", self._config.timeouts.turn)
 
     async def _asked(self, journey: Journey, live: LiveCall, call: Call, connection: Connection, want: Wanted) -> Value:
         policy = "" if journey.policy is None else journey.policy.digest
@@ -109,16 +115,22 @@ class Lookups:
             journey, call, want, allowed, identity, number, key, digest, self._environment, connection
         )
         live.operation = f"{connection.name} GET {want.route} (lookup)"
+        live.sent = False
         live.enter_phase("commit", self._config.timeouts.commit)
-        committed = await attempt.commit(intent, digest)
         try:
+            committed = await attempt.commit(intent, digest)
             http, reply, said = await self._exchange(
                 live, connection, credential, allowed, head, committed, key, identity
             )
         except BaseException as error:
-            ended = "aborted" if isinstance(error, asyncio.CancelledError) else "failed"
-            result = Result("indeterminate" if live.sent else ended, sent=live.sent, err="the lookup was not answered")
-            self._books.finish_later(attempt.conclude(result))
+            if attempt.open:  # also where it became durable in the very moment in which the call was stopped
+                ended = "aborted" if isinstance(error, asyncio.CancelledError) else "failed"
+                result = Result(
+                    "indeterminate" if live.sent else ended, sent=live.sent, err="the lookup was not answered"
+                )
+                closing = self._books.finish_later(attempt.conclude(result))
+                if isinstance(error, StaleConnection):
+                    await asyncio.shield(closing)  # one attempt of a call is open at a time
             raise
         self._books.finish_later(attempt.conclude(Result("confirmed", sent=True, http=http, reply=reply)))
         return said
