@@ -11,7 +11,7 @@ from benchmarks.deciding_cases import CASES, Case, policy_of
 
 def test_ratios_are_printed_for_every_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = tmp_path / "kept.json"
-    words = "--rules 8 16 --tenants 1 2 --rounds 1 --decisions 4 --json".split()
+    words = ["--rules", "8", "16", "--tenants", "1", "2", "--rounds", "1", "--decisions", "4", "--json"]
     assert deciding.main([*words, str(kept)]) == 0
     printed = capsys.readouterr().out
     readings = json.loads(kept.read_text())
