@@ -67,6 +67,8 @@ def _part(piece: bytes) -> Part:
         raise ContentRefused("a part of the multipart body has a header field that is not read here")
     if fields.get(b"content-length", length := b"%d" % len(content)) != length:
         raise ContentRefused("a part of the multipart body has another length than it says")
+    if fields.get(b"content-type", b"").lower().startswith((b"multipart/", b"message/")):
+        raise ContentRefused("a part of the multipart body has parts itself, which some readers take for fields or files")
     match = _DISPOSITION.fullmatch(fields.get(b"content-disposition", b""))
     if match is None:
         raise ContentRefused("a part of the multipart body has no plain form-data name")

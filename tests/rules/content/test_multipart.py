@@ -88,3 +88,10 @@ def test_any_bytes_are_parts_or_a_refusal(pieces: list[bytes]) -> None:
             b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (part.name.encode(), part.content)
         )
     assert body.rstrip(b"\r\n") == written.getvalue() + b"--b" + b"--"
+
+
+@pytest.mark.parametrize("kind", ["multipart/mixed; boundary=c", "Multipart/Form-Data; boundary=c", "message/rfc822"])
+def test_a_part_that_has_parts_is_refused(kind: str) -> None:
+    head = f'--b\r\nContent-Disposition: form-data; name="a"\r\nContent-Type: {kind}\r\n\r\n'
+    with pytest.raises(ContentRefused, match="parts itself"):
+        read_multipart(head.encode() + b"--c\r\n\r\n1\r\n--c--\r\n--b--\r\n", "b")
