@@ -41,6 +41,11 @@ def read_multipart(data: bytes, boundary: str | None) -> tuple[Part, ...]:
     first, *middle, last = pieces if len(pieces) > 1 else (b"?", b"")
     if first or last not in (b"--", b"--\r\n"):
         raise ContentRefused("the multipart body does not begin and end with its boundary")
+    bare = (b"\r" + delimiter[2:], b"\n" + delimiter[2:])
+    if any(mark in piece for piece in pieces for mark in bare):
+        raise ContentRefused(
+            "the multipart body has its boundary behind half a line end, which some readers take for one"
+        )
     if not middle:
         raise ContentRefused("the multipart body has no part")
     if len(middle) > MAX_PARTS:
@@ -68,7 +73,9 @@ def _part(piece: bytes) -> Part:
     if fields.get(b"content-length", length := b"%d" % len(content)) != length:
         raise ContentRefused("a part of the multipart body has another length than it says")
     if fields.get(b"content-type", b"").lower().startswith((b"multipart/", b"message/")):
-        raise ContentRefused("a part of the multipart body has parts itself, which some readers take for fields or files")
+        raise ContentRefused(
+            "a part of the multipart body has parts itself, which some readers take for fields or files"
+        )
     match = _DISPOSITION.fullmatch(fields.get(b"content-disposition", b""))
     if match is None:
         raise ContentRefused("a part of the multipart body has no plain form-data name")

@@ -95,3 +95,10 @@ def test_a_part_that_has_parts_is_refused(kind: str) -> None:
     head = f'--b\r\nContent-Disposition: form-data; name="a"\r\nContent-Type: {kind}\r\n\r\n'
     with pytest.raises(ContentRefused, match="parts itself"):
         read_multipart(head.encode() + b"--c\r\n\r\n1\r\n--c--\r\n--b--\r\n", "b")
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\n\n"])
+def test_a_boundary_behind_half_a_line_end_is_refused(end: bytes) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+    with pytest.raises(ContentRefused, match="half a line end"):
+        read_multipart(head + b"1" + end + head + b"2\r\n--b--\r\n", "b")
