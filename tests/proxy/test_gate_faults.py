@@ -197,7 +197,7 @@ async def test_identify_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 async def test_classify_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with town(tmp_path, limits=LIMITS) as here:
-        monkeypatch.setattr("proxy.pipeline.Facts", crash)
+        monkeypatch.setattr("proxy.deciding.Facts", crash)
         assert await call(here) == (503, "internal")
         monkeypatch.undo()
         assert here.origin.connections == []
