@@ -68,6 +68,8 @@ class McpServer:
             raise WrongUse(
                 "http is spoken with this machine alone", "Write https://, so that nobody changes the tools."
             )
+        secure = [HTTPSHandler(context=ssl.create_default_context())] if parts.scheme == "https" else []
+        self._opener = build_opener(_NoRedirect(), *secure)
 
     def tools(self) -> list[Value]:
         """All tools that it lists, as it sent them. Raises `Refused` and `Unavailable`."""
