@@ -22,7 +22,12 @@ def test_the_example_is_valid() -> None:
 
 @pytest.mark.parametrize(
     ("title", "document"),
-    [("A service", ServiceDocument), ("Account", AccountDocument), ("A tool", ToolDocument), ("Lookups", LookupDocument)],
+    [
+        ("A service", ServiceDocument),
+        ("Account", AccountDocument),
+        ("A tool", ToolDocument),
+        ("Lookups", LookupDocument),
+    ],
 )
 def test_every_key_is_explained(title: str, document: type) -> None:
     (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", DOC, re.M | re.S)
