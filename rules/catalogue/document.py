@@ -168,6 +168,9 @@ class ServiceDocument(_Document):
 
 def known_service(document: ServiceDocument) -> KnownService:
     """The service that calls are judged by. Raises `ValueInvalid` for what does not fit together."""
+    taken = {"unknown", compiled.NEVER}.intersection(document.tools)
+    if taken:
+        raise ValueInvalid(f"{taken.pop()}: this name means something else", "give the tool another name")
     tools = {f"{document.service}.{name}": _tool(document, name, tool) for name, tool in document.tools.items()}
     for tool in tools.values():
         if tool.undo not in (None, compiled.NEVER, *tools):

@@ -55,6 +55,11 @@ class KnownService:
         object.__setattr__(self, "_calls", Matcher(calls))
         object.__setattr__(self, "_fields", fields)
 
+    @property
+    def pinned(self) -> bool:
+        """Whether a definition of one of its tools is pinned."""
+        return any(tool.definition is not None for tool in self.tools.values())
+
     def has(self, host: str) -> bool:
         """True if a normalised host name is one of the service's."""
         return any(host.endswith(known[1:]) if known.startswith("*.") else host == known for known in self.hosts)

@@ -294,6 +294,8 @@ def _account(
 ) -> Account:
     allow = compiled_rules(document.rules, allow=True)
     deny = compiled_rules(document.rules, allow=False)
+    # Whether a tool is still what it was only the body tells, whatever the rules are about.
+    pinned = frozenset(name for name, c in connections.items() if c.known is not None and c.known.pinned)
     return Account(
         tenant=tenant.tenant,
         name=name,
@@ -304,8 +306,8 @@ def _account(
         allow=Matcher(allow),
         deny=Matcher(deny),
         reading=Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_body)),
-        conditional=not all(rule.by_place for rule in (*allow, *deny)),
-        by_tool=frozenset(name for name, c in connections.items() if any(_by_tool(r, c) for r in (*allow, *deny))),
+        conditional=bool(pinned) or not all(rule.by_place for rule in (*allow, *deny)),
+        by_tool=pinned | {name for name, c in connections.items() if any(_by_tool(r, c) for r in (*allow, *deny))},
         observed_until=_end(document.until, values.zone(tenant.timezone)),
         limits=_limits(tenant.tenant, name, document.limits),
     )

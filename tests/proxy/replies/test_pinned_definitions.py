@@ -57,7 +57,6 @@ async def tracker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     (folder / "policy").mkdir()
     (folder / "policy" / "tracker.yaml").write_text(SERVICE)
     policy = towns.POLICY.replace("secret: saas,", "secret: saas, service: mcp.tracker,")
-    policy += "      - {{id: tools, allow: mcp.tracker.find}}\n"  # a rule by tool: bodies of calls are read for it
     monkeypatch.setattr(towns, "POLICY", policy)
     async with town(folder, answers(reply(listed(TOOLS)))) as here:
         yield here
