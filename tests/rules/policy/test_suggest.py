@@ -170,6 +170,16 @@ def test_what_a_deny_rule_keeps_out_is_listed_and_not_suggested() -> None:
     assert "secret-path" not in text
 
 
+def test_no_rule_about_a_path_is_suggested_where_it_would_open_tools() -> None:
+    found = suggest("agent", seen(
+        policy(), inputs("POST helper /mcp", tool_call("not a name")), inputs("PUT shop /graphql", {}),
+        inputs("POST shop /orders/change?action=other", {"action": "cancel"}),
+    ))  # fmt: skip
+    assert rows(found) == []
+    why = "what it carries does not tell which tool it is"
+    assert left(found) == [(why, "POST on helper", 1), (why, "POST on shop", 1), (why, "PUT on shop", 1)]
+
+
 @pytest.mark.parametrize(
     ("segment", "is_one"),
     [
