@@ -29,6 +29,7 @@ _NOWHERE: Final = parse_template("/**")
 _METHODS: Final[Mapping[str, tuple[Effect, bool]]] = MappingProxyType(
     {
         "initialize": ("read", True),
+        "server/discover": ("read", True),
         "ping": ("read", True),
         "tools/list": ("read", True),
         "notifications/initialized": ("read", True),
