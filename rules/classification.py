@@ -117,8 +117,9 @@ def _args(
 ) -> Mapping[str, Value] | None:
     """What stands in the path, the query and the body, by its names; None where two of them say different things.
 
-    Beside a body a query is told only as far as it repeats the body or the service is known to take it from there
-    (`of_query`): whether the service reads such a parameter in place of a missing member, nobody knows.
+    Of a method that takes a body a query is told only as far as it repeats the body, which may be empty, or the service
+    is known to take it from there (`of_query`): whether the service reads such a parameter in place of a missing
+    member, nobody knows. `POST /v1/charges/ch_1/refund?amount=1` may refund one cent, or everything.
     """
     if content is None or not isinstance(content.value, dict):
         return None
@@ -128,7 +129,7 @@ def _args(
     except (ContentRefused, UnicodeError):
         return None
     path = _place(template, segments)
-    if call.method in _WITH_BODY and content.value and not query.keys() <= content.value.keys() | of_query:
+    if call.method in _WITH_BODY and not query.keys() <= content.value.keys() | of_query:
         return None
     others = (*cast("dict[str, Value]", query).items(), *path.items())
     for name, value in others:

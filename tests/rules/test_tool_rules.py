@@ -299,6 +299,17 @@ def test_a_handshake_that_is_denied_is_denied_beside_any_number_of_other_rules()
     assert says(ask(rules, "POST helper /mcp", rpc("ping"))) == "allow all"
 
 
+@pytest.mark.parametrize("query", ["?total=1", "?total=1&currency=eur", "?action=move"])
+def test_what_stands_in_the_query_alone_of_a_method_with_a_body_is_not_told(query: str) -> None:
+    rule = '{id: r, allow: shop.*, when: "!has(args.total) || int(args.total) <= 1"}'
+    assert says(ask((rule,), f"POST shop /orders{query}")) == "condition_failed"
+    assert says(ask((ALL, "{id: d, deny: shop.order.create, when: has(args.to)}"), f"POST shop /orders{query}")) == (
+        "condition_failed"
+    )
+    assert says(ask((rule,), f"GET shop /orders/7{query}")) == "allow r"
+    assert says(ask((rule,), "POST shop /orders")) == "allow r"
+
+
 def test_a_body_is_asked_for_only_where_it_can_matter() -> None:
     def wanted(rules: tuple[str, ...], call: str, rest: str = "") -> bool:
         method, connection, path = call.split(" ")
