@@ -32,7 +32,7 @@ class Action:
     """Its entry in the catalogue."""
     service: KnownService | None = None
     place: Mapping[str, Value] = field(default_factory=dict)
-    """What its path, or its field of GraphQL, is called with: where it acts. No query or body can say otherwise."""
+    """What its path is called with: where it acts. No query or body can say otherwise."""
     handshake: bool = False
     """It does nothing by itself but keep a session with a server of tools: whoever may call one of them may do it."""
     stated: Money | None = field(default=None, compare=False)
@@ -91,6 +91,8 @@ class Action:
         amount, currency = tool.amount.value(**values), tool.currency.value(**values)
         if isinstance(amount, bool) or not isinstance(amount, int) or not isinstance(currency, str):
             raise Unknown
+        if not currency.isascii():
+            raise Unknown  # a letter whose capital is an ASCII one is another code to the service
         code = currency.upper()
         decimals = service.decimals.get(code, EXPONENTS.get(code))
         total = None if decimals is None else micros(amount, tool.unit, decimals)

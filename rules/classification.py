@@ -148,6 +148,8 @@ def _place(template: Template, segments: tuple[str, ...]) -> Mapping[str, Value]
 
 def _of_graphql(call: Call, service: KnownService, content: Content | None) -> Iterator[Action]:
     if call.method == "GET":
+        if content is not None and content.value:
+            raise ContentRefused("a GraphQL request in a query has no body beside it")
         fields = read_graphql_query(read_form(call.query.encode("ascii")))
     elif call.method != "POST":
         yield unknown(service, service.name, None)
@@ -164,14 +166,15 @@ def _of_graphql(call: Call, service: KnownService, content: Content | None) -> I
 
 
 def _field(service: KnownService, field: RootField) -> Action:
+    # Where it acts is not told by its arguments: what is selected inside leads from one owner's things to another's.
     tool = service.field(field.operation, field.name)
     args = {name: as_doubles(value) for name, value in field.arguments.items()}
     if tool is not None:
-        return Action(tool.name, tool.effect, args, tool, service, args)
+        return Action(tool.name, tool.effect, args, tool, service)
     name = f"{service.name}.{field.operation}.{field.name}"
     if len(name) > MAX_NAME:
         return unknown(service, service.name, args)
-    return Action(name, WRITE if field.operation == "mutation" else READ, args, None, service, args)
+    return Action(name, WRITE if field.operation == "mutation" else READ, args, None, service)
 
 
 def _of_mcp(call: Call, service: KnownService, content: Content | None) -> Iterator[Action]:

@@ -30,6 +30,7 @@ connections:
   stripe: {host: api.stripe.com}
   helper: {host: mcp.example, service: mcp}
   nowhere: {host: nowhere.example}
+  code: {host: api.github.com, account: acme}
 accounts:
   agent:
     owners: {accountable: a@acme.example, system: a@acme.example, risk: a@acme.example}
@@ -49,6 +50,7 @@ tools:
   many: {call: POST /many, effect: write, batch: true}
 """
 HOSTS = {"shop": "shop.example", "stripe": "api.stripe.com", "helper": "mcp.example", "nowhere": "nowhere.example"}
+HOSTS["code"] = "api.github.com"
 
 
 @cache
@@ -308,6 +310,39 @@ def test_what_stands_in_the_query_alone_of_a_method_with_a_body_is_not_told(quer
     )
     assert says(ask((rule,), f"GET shop /orders/7{query}")) == "allow r"
     assert says(ask((rule,), "POST shop /orders")) == "allow r"
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "came"),
+    [
+        ("GET code /repos/acme/x", None, "allow all"),
+        ("GET code /repos/ACME/x", None, "allow all"),
+        ("GET code /repos/other/x", None, "account_mismatch"),
+        ("GET code /user?owner=acme", None, "account_mismatch"),
+        # From there to its collaborators, and to whatever they own.
+        (
+            "POST code /graphql",
+            graphql('{ repository(owner: "acme") { owner { id } } }'),
+            "account_mismatch",
+        ),
+        ("POST code /graphql", graphql('mutation { deleteIssue(owner: "acme") { id } }'), "account_mismatch"),
+    ],
+)
+def test_a_connection_is_bound_by_the_path_alone(call: str, body: object, came: str) -> None:
+    assert says(ask((ALL,), call, body)) == came
+
+
+def test_a_request_of_graphql_in_the_query_has_no_body_that_could_say_more() -> None:
+    rules = (ALL, "{id: d, deny: shop.query.a, when: has(args.y) && args.y == 7}")
+    call = "GET shop /graphql?query=query($v:Int){a(y:$v)}"
+    assert says(ask(rules, call)) == "allow all"
+    assert says(ask(rules, call, {"variables": {"v": 7}})) == "content_refused"
+
+
+@pytest.mark.parametrize("currency", ["u\u017fd", "\u0131nr", "eur ", "\uff45ur"])
+def test_a_currency_is_three_letters_of_ascii(currency: str) -> None:
+    rule = "{id: r, allow: shop.order.create, when: amount <= usd(5) || amount <= inr(5) || amount <= eur(5)}"
+    assert says(ask((rule,), "POST shop /orders", {**ORDER, "currency": currency})) == "amount_unknown"
 
 
 def test_a_body_is_asked_for_only_where_it_can_matter() -> None:
