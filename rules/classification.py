@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
@@ -82,6 +83,23 @@ def _actions(call: Call, service: KnownService | None, content: Content | None) 
         yield from _of_graphql(call, service, content)
     else:
         yield _of_rest(call, service, segments, content)
+        if not service.candidates(call.method, segments):
+            yield from _taken_for(call, service, segments, content)
+
+
+def _taken_for(
+    call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None
+) -> Iterator[Action]:
+    """What a service may take an unknown request for, beside what it is: servers answer `HEAD` as they do `GET`, and
+    many a path that ends in a slash as the one that does not. A rule that denies the one denies the other."""
+    asked = replace(call, method="GET") if call.method == "HEAD" else call
+    shorter = segments[:-1] if len(segments) > 1 and segments[-1] == "" else segments
+    if (asked.method, shorter) == (call.method, segments):
+        return
+    if takes_graphql(service, shorter):
+        yield from _of_graphql(asked, service, content)
+    elif service.candidates(asked.method, shorter):
+        yield _of_rest(asked, service, shorter, content)
 
 
 def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None) -> Action:

@@ -1,6 +1,7 @@
 """Which rules of an account match a call: by connection, method and path, by its tools, and by their conditions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from rules.action import Action
@@ -158,9 +159,12 @@ def _bound_by_arg(connection: Connection) -> bool:
 
 
 def _plain(call: Call, facts: Facts, account: Account) -> Iterator[tuple[Rule, Action | None]]:
-    """The deny rules without a condition that are reached, with each action."""
-    plain = tuple(rule for rule in _reached(call, facts, account.deny) if rule.when is None)
-    return ((rule, action) for action in facts.actions or _UNCLASSIFIED for rule in plain)
+    """The deny rules without a condition, each with the action that reaches it."""
+    for action in facts.actions or _UNCLASSIFIED:
+        alone = replace(facts, actions=() if action is None else (action,))
+        for rule in _reached(call, alone, account.deny):
+            if rule.when is None:
+                yield rule, action
 
 
 def _at_place(call: Call, facts: Facts, matcher: Matcher) -> tuple[Rule, ...]:
@@ -184,7 +188,8 @@ def _reached(call: Call, facts: Facts, matcher: Matcher, at_most: int | None = N
     if at_most is not None and len(found) < len(by_place):
         by_place = matcher.matching(connection.name, call.method, segments, at_most=None)
         found = [rule for rule in by_place if _by_any(rule, facts)]
-    for action in facts.actions:
+    # Once for each tool: a batch may ask for one of them many times.
+    for action in {(action.tool, action.handshake): action for action in facts.actions}.values():
         if action.tool is None or action.handshake:
             name = "" if connection.known is None else connection.known.name
             found += matcher.naming_any(connection.name, name, call.method, segments)

@@ -313,6 +313,27 @@ def test_what_stands_in_the_query_alone_of_a_method_with_a_body_is_not_told(quer
 
 
 @pytest.mark.parametrize(
+    ("denied", "call", "body"),
+    [
+        ("shop.order.read", "HEAD shop /orders/7", None),
+        ("shop.order.read", "HEAD shop /orders/7/", None),
+        ("shop.order.create", "POST shop /orders/", ORDER),
+        ("shop.order.cancel", "POST shop /orders/change/", CANCEL),
+        ("shop.order.drop", "POST shop /graphql/", graphql("mutation { dropOrder }")),
+    ],
+)
+def test_what_a_service_may_take_for_a_tool_is_denied_with_it_and_allowed_only_as_unknown(
+    denied: str, call: str, body: object
+) -> None:
+    assert says(ask(("{id: a, allow: shop.*}",), call, body)) == "allow a"
+    assert says(ask(("{id: a, allow: shop.*}", f"{{id: d, deny: {denied}}}"), call, body)) == "rule_denied"
+    assert says(ask((f"{{id: a, allow: {denied}}}",), call, body)) == "not_allowed"
+    delete = "{id: d, deny: {effects: [delete]}}"
+    came = "rule_denied" if denied in {"shop.order.cancel", "shop.order.drop"} else "allow a"
+    assert says(ask(("{id: a, allow: shop.*}", delete), call, body)) == came
+
+
+@pytest.mark.parametrize(
     ("call", "body", "came"),
     [
         ("GET code /repos/acme/x", None, "allow all"),
