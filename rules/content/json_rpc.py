@@ -15,6 +15,8 @@ MAX_MESSAGES: Final = 64
 """In one batch."""
 _REQUEST: Final = frozenset({"jsonrpc", "id", "method", "params"})
 _RESPONSE: Final = frozenset({"jsonrpc", "id", "result", "error"})
+_SAID: Final = frozenset({"name", "arguments", "uri"})
+"""Of `params`, by which it is judged what MCP is asked for. Servers in Go match names without regard to capitals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +73,6 @@ def _message(value: Json | Value) -> Message:
         raise ContentRefused("the JSON-RPC request has members or types that the specification does not have")
     if "id" in value and identifier is None:
         raise ContentRefused("the JSON-RPC request has null for its id")
+    if any(name not in _SAID and name.casefold() in _SAID for name in params if isinstance(name, str)):
+        raise ContentRefused("the JSON-RPC request has a parameter that some readers take for name, arguments or uri")
     return Request(identifier, method, cast("dict[str, Value] | list[Value]", as_doubles(params)))

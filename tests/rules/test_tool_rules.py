@@ -282,6 +282,16 @@ def test_each_message_to_a_server_of_tools_has_to_be_allowed(
     assert says(ask(rules, "POST helper /mcp", message)) == came
 
 
+@pytest.mark.parametrize(
+    "params",
+    [{"Name": "add", "arguments": {}}, {"NAME": "add"}, {"name": "echo", "Arguments": {"a": 9}}, {"URI": "file:///x"}],
+)
+def test_what_a_server_may_read_as_the_name_or_the_arguments_of_a_tool_is_refused(params: dict[str, object]) -> None:
+    rules = ("{id: r, allow: mcp.helper.*}", "{id: d, deny: mcp.helper.add}", "{id: e, deny: '*', when: has(args.a)}")
+    assert says(ask(rules, "POST helper /mcp", rpc("tools/call", **params))) == "content_refused"
+    assert says(ask(rules, "POST helper /mcp", tool("echo", Name="x", b=1))) == "allow r"
+
+
 @pytest.mark.parametrize("call", ["GET helper /mcp", "DELETE helper /mcp", "POST helper /mcp"])
 def test_a_session_is_kept_only_where_a_rule_lets_a_tool_be_called(call: str) -> None:
     body = rpc("ping") if call.startswith("POST") else None
