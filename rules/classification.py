@@ -82,7 +82,7 @@ def _actions(call: Call, service: KnownService | None, content: Content | None) 
     elif takes_graphql(service, segments):
         yield from _of_graphql(call, service, content)
     else:
-        yield _of_rest(call, service, segments, content)
+        yield from _of_rest(call, service, segments, content)
         if not service.candidates(call.method, segments):
             yield from _taken_for(call, service, segments, content)
 
@@ -99,31 +99,39 @@ def _taken_for(
     if takes_graphql(service, shorter):
         yield from _of_graphql(asked, service, content)
     elif service.candidates(asked.method, shorter):
-        yield _of_rest(asked, service, shorter, content)
+        yield from _of_rest(asked, service, shorter, content)
 
 
-def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None) -> Action:
+def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None) -> Iterator[Action]:
     candidates = service.candidates(call.method, segments)
     template = candidates[0][1] if candidates else _NOWHERE
     args = _args(call, template, segments, content, service.query)
     place = _place(template, segments)
     for tool, _ in candidates:
         if tool.where is None:
-            return Action(tool.name, tool.effect, args, tool, service, place)
+            yield Action(tool.name, tool.effect, args, tool, service, place)
+            return
         if content is None:
-            return Action(None, None, None, None, service, place)
+            yield Action(None, None, None, None, service, place)
+            return
         try:
             told = None if args is None else tool.where.value(args=args)
         except Unknown:
             told = None
         if told is True:
-            return Action(tool.name, tool.effect, args, tool, service, place)
+            yield Action(tool.name, tool.effect, args, tool, service, place)
+            return
         if told is not False:
-            break  # it may be any of them
-    # None of those it may be is told by a rule about tools; a rule about effects has to meet the worst of them.
+            may_be = candidates
+            break
+    else:
+        may_be = ()
+    # It may be any of these, or none: what denies one of them denies it, and what allows it allows them all.
     by_method: Effect = "delete" if call.method == "DELETE" else "write"
     effects = (*(tool.effect for tool, _ in candidates), by_method)
-    return Action(f"{service.name}.{UNKNOWN_TOOL}", worst(effects), args, None, service, place)
+    yield Action(f"{service.name}.{UNKNOWN_TOOL}", worst(effects), args, None, service, place)
+    for tool, _ in may_be:
+        yield Action(tool.name, tool.effect, None, tool, service, place)
 
 
 def _args(
@@ -170,8 +178,7 @@ def _of_graphql(call: Call, service: KnownService, content: Content | None) -> I
             raise ContentRefused("a GraphQL request in a query has no body beside it")
         fields = read_graphql_query(read_form(call.query.encode("ascii")))
     elif call.method != "POST":
-        yield unknown(service, service.name, None)
-        return
+        raise ContentRefused("a GraphQL request is sent by GET or POST")
     elif content is None:
         yield Action(None, None, None, None, service)
         return

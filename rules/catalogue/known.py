@@ -70,10 +70,12 @@ class KnownService:
         if not found:
             return ()
         first = found[0].template
-        return tuple(
-            (self.tools[rule.id], rule.template) for rule in found if rule.template.segments == first.segments
-            and rule.template.rest == first.rest
-        )  # fmt: skip
+        same = {
+            rule.id: (self.tools[rule.id], rule.template)
+            for rule in found
+            if rule.template.segments == first.segments and rule.template.rest == first.rest
+        }
+        return tuple(same.values())
 
     def field(self, operation: str, name: str) -> Tool | None:
         """The tool that a root field of GraphQL is, where it is listed."""

@@ -343,6 +343,31 @@ def test_what_a_service_may_take_for_a_tool_is_denied_with_it_and_allowed_only_a
     assert says(ask(("{id: a, allow: shop.*}", delete), call, body)) == came
 
 
+@pytest.mark.parametrize("allow", [ALL, "{id: all, allow: shop.*}"])
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("POST shop /orders/change?x=1", CANCEL),
+        ("POST shop /orders/change?action=move", CANCEL),
+        ("POST shop /orders/change?action=cancel", None),
+        ("POST shop /orders/change", [CANCEL]),
+        ("POST shop /orders/change", {}),
+    ],
+)
+def test_what_may_be_a_denied_tool_is_denied(allow: str, call: str, body: object) -> None:
+    assert says(ask((allow,), call, body)) == "allow all"
+    assert says(ask((allow, "{id: d, deny: shop.order.cancel}"), call, body)) == "rule_denied"
+    assert says(ask((allow, "{id: d, deny: shop.order.change}"), call, body)) == "rule_denied"
+    assert says(ask((allow, "{id: d, deny: shop.order.create}"), call, body)) == "allow all"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "DELETE"])
+def test_graphql_by_another_method_is_refused(method: str) -> None:
+    rules = ("{id: a, allow: shop.*}", "{id: d, deny: shop.order.drop}")
+    assert says(ask(rules, f"{method} shop /graphql?query=mutation{{dropOrder}}")) == "content_refused"
+    assert says(ask(("{id: a, allow: {connection: shop, path: /**}}",), f"{method} shop /graphql")) == "allow a"
+
+
 @pytest.mark.parametrize(
     ("call", "body", "came"),
     [
