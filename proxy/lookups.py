@@ -7,6 +7,7 @@ counts towards no limit but that a call has one.
 
 import asyncio
 import logging
+from math import ceil
 from typing import Final
 
 from ledger import commitment
@@ -35,7 +36,31 @@ logger = logging.getLogger("exeat.gate")
 
 MAX_REPLY: Final = 256 * 1024
 """Bytes of a reply; what is longer says nothing that a rule needs."""
+MAX_A_MINUTE: Final = 600
+"""Lookups of one account. They are made before limits are, for they say what is to be judged: without a bound of their
+own, calls that are denied anyway would cost the service a read each."""
+MAX_ACCOUNTS: Final = 10_000
+"""Whose counts are kept; they begin anew when there are more."""
 _ATTEMPTS: Final = 2
+
+
+class Allowance:
+    """How many lookups an account has made in the minute that runs."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def take(self, tenant: str, account: str, now: float) -> int | None:
+        """One more is counted, and None; or the seconds until there is one. `now` is monotonic."""
+        began, used = self._minutes.get((tenant, account), (now, 0))
+        if now - began >= 60:
+            began, used = now, 0
+        if used >= MAX_A_MINUTE:
+            return ceil(60 - (now - began))
+        if len(self._minutes) >= MAX_ACCOUNTS and (tenant, account) not in self._minutes:
+            self._minutes.clear()
+        self._minutes[tenant, account] = began, used + 1
+        return None
 
 
 class Lookups:
@@ -56,6 +81,7 @@ class Lookups:
         self._routes = routes
         self._config = config
         self._environment = environment
+        self._allowance = Allowance()
 
     async def ask(self, journey: Journey, live: LiveCall, call: Call, facts: Facts, want: Wanted) -> Facts:
         """The facts, with what the service said.
@@ -65,6 +91,10 @@ class Lookups:
         connection = facts.connection
         if connection is None:
             return facts
+        wait = self._allowance.take(call.principal.tenant, call.principal.account, live.loop.time())
+        if wait is not None:
+            reason = Reason(Code.RATE_LIMITED, "this account has too much looked up for it", want.rules[0])
+            raise CallRefused(reason, retry_after_seconds=wait)
         try:
             async with asyncio.timeout(self._config.timeouts.lookup):
                 return answered(facts, await self._asked(journey, live, call, connection, want))

@@ -19,6 +19,7 @@ from credentials.secret import Secret
 from ledger.report import EXIT_INTACT
 from ledger.verify import verify
 from proxy.config import GateConfig, Timeouts
+from proxy.lookups import MAX_A_MINUTE, Allowance
 from tests.worlds.authority import Authority
 from tests.worlds.gate import Agent, Answer, running_gate, write_policy
 from tests.worlds.origin import Action, Origin, Peer, Request, Script, answers, reply
@@ -389,3 +390,25 @@ async def test_stage_observe_is_held_up_by_no_lookup(tmp_path: Path, script: Scr
 async def test_stage_observe_ends_on_its_day(tmp_path: Path) -> None:
     async with town(tmp_path, stage=OBSERVE.format(until="2026-01-01")) as here, agent_of(here) as agent:
         await refused(here, await agent.request("DELETE", "/v1/customers/cus_1"), 403, "rule_denied")
+
+
+async def test_lookups_of_an_account_are_bounded_whatever_becomes_of_its_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.lookups.MAX_A_MINUTE", 2)
+    async with town(tmp_path) as here, agent_of(here) as agent:
+        for _ in range(2):
+            assert (await refund(agent, b"charge=ch_1&amount=501")).code == "condition_failed"
+        answer = await refund(agent)
+        assert (answer.status, answer.code) == (429, "rate_limited")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert targets(here) == [f"GET {LOOKUP}"] * 2
+
+
+def test_an_allowance_is_for_each_account_and_comes_back_with_the_minute() -> None:
+    allowance = Allowance()
+    assert [allowance.take("acme", "agent", 5.0) for _ in range(MAX_A_MINUTE)] == [None] * MAX_A_MINUTE
+    assert allowance.take("acme", "agent", 35.0) == 30
+    assert allowance.take("acme", "other", 35.0) is None
+    assert allowance.take("globex", "agent", 35.0) is None
+    assert allowance.take("acme", "agent", 65.0) is None
