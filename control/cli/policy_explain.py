@@ -1,8 +1,11 @@
 """`exeat policy explain`: why a call would be allowed or denied, guard by guard and rule by rule."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict
 
 import click
 
@@ -20,15 +23,17 @@ from rules.policy.cases import (
     Asked,
     check_at,
     check_workflow,
+    is_tool,
     moment,
     parse_call,
     parse_form_body,
     parse_json_body,
+    stated_amount,
 )
 from rules.policy.compile import PolicySet, TenantPolicy
 from rules.policy.invalid import ValueInvalid
 from rules.policy.source import PolicyInvalid
-from rules.policy.values import suggest
+from rules.policy.values import Money, suggest
 from rules.trial import RuleHeard, Trial, guards_heard, rules_heard
 
 _SAYS = {True: "true", False: "false", None: "cannot be told"}
@@ -38,6 +43,9 @@ _SAYS = {True: "true", False: "false", None: "cannot be told"}
 @click.argument("call", metavar="CALL")
 @click.option("--as", "account", required=True, metavar="ACCOUNT", help="The service account that calls.")
 @click.option("--tenant", metavar="T", help="Its tenant. Default: the policy's only one.")
+@click.option(
+    "--args", "args", metavar="JSON", help="What a tool is called with; an amount such as 100 USD is stated so."
+)
 @click.option("--body", metavar="JSON|@FILE", help="What is sent as JSON.")
 @click.option("--form", metavar="FORM|@FILE", help="What is sent as a form: a=1&b=2.")
 @click.option("--at", metavar="TIME", help="tue 10:00, or 2026-11-24 10:00, in the policy's time zone. Default: now.")
@@ -50,6 +58,7 @@ def explain(
     *,
     account: str,
     tenant: str | None,
+    args: str | None,
     body: str | None,
     form: str | None,
     at: str | None,
@@ -58,12 +67,19 @@ def explain(
 ) -> None:
     """Say what each guard and each rule makes of a call, and what is decided. Nothing is sent.
 
-    CALL is a method, a connection and a path: "POST stripe /v1/refunds". Limits and secrets are not tried. Exit code
-    1 when the call would be denied.
+    CALL is a method, a connection and a path, "POST stripe /v1/refunds", or a tool: stripe.refund.create. Limits and
+    secrets are not tried. Exit code 1 when the call would be denied.
     """
     policy = _tenant(_active(invocation) if path is None else readable(path).compiled, tenant)
     asked = _asked(policy, call, account, workflow, body, form, at)
-    trial = try_request(policy, asked)
+    if is_tool(call):
+        asked = replace(asked, **_of_tool(call, args))
+    elif args is not None:
+        raise Trouble("--args: CALL names no tool", "Write a tool, or --body.", Exit.WRONG_USE)
+    try:
+        trial = try_request(policy, asked)
+    except ValueInvalid as error:
+        raise Trouble(error.message, error.fix, Exit.WRONG_USE) from error
     invocation.answer(_document(asked, trial), "\n".join(_lines(asked, trial)))
     if not isinstance(trial.decision, Allowed):
         invocation.end(Exit.NO)
@@ -97,7 +113,7 @@ def _asked(
     if body is not None and form is not None:
         raise Trouble("a request has one body", "Leave out --body or --form.", Exit.WRONG_USE)
     try:
-        method, connection, target = parse_call(call)
+        method, connection, target = ("", "", "") if is_tool(call) else parse_call(call)
         text = None
         if body is not None:
             text = parse_json_body(_text(body))
@@ -107,11 +123,28 @@ def _asked(
         check_workflow(workflow)
     except ValueInvalid as error:
         raise Trouble(error.message, error.fix, Exit.WRONG_USE) from error
-    if connection not in policy.connections:
+    if connection not in policy.connections and not is_tool(call):
         fix = suggest(connection, tuple(policy.connections))
         raise Trouble(f"there is no connection {connection}", fix, Exit.WRONG_USE)
     kind = None if text is None else JSON if body is not None else FORM
     return Asked(account, workflow, method, connection, target, kind, (text or "").encode("utf-8"), when)
+
+
+class _OfTool(TypedDict):
+    tool: str
+    args: Mapping[str, object]
+    amount: Money | None
+
+
+def _of_tool(call: str, given: str | None) -> _OfTool:
+    try:
+        args = {} if given is None else json.loads(given)
+    except ValueError:
+        args = None
+    if not isinstance(args, dict):
+        raise Trouble("--args is no JSON object", """Write it as in '{"amount": "100 USD"}'""", Exit.WRONG_USE)
+    left, amount = stated_amount(args)
+    return _OfTool(tool=call, args=left, amount=amount)
 
 
 def _text(given: str) -> str:

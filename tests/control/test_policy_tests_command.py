@@ -323,3 +323,28 @@ def test_an_explanation_is_there_for_programs(exeat: Command) -> None:
     ]
     assert found["reasons"] == [{"code": "not_allowed", "detail": "No rule allows this call.", "rule": None}]
     assert found["policy"].startswith("sha256:")
+
+
+BY_TOOL = POLICY.replace(
+    "path: /v1/refunds}, when: int(body.amount) <= 100}", "path: /v1/refunds}, when: amount <= usd(5)}"
+)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        ('{"amount": "5 USD"}', 0, "allow by small; its body is inspected"),
+        ('{"amount": "6 USD"}', 1, "deny not_allowed: No rule allows this call."),
+        ("{}", 1, "deny amount_unknown by small: The amount that rule small asks for cannot be determined."),
+        ("[]", 2, "--args is no JSON object"),
+    ],
+)
+def test_a_tool_is_explained_as_a_call_of_it(exeat: Command, written: Path, args: str, code: int, said: str) -> None:
+    written.write_text(BY_TOOL[: BY_TOOL.index("tests:")])
+    came, told = exeat(*EXPLAIN, "stripe.refund.create", "--args", args, "--at", "tue 10:00")
+    assert (came, said in told) == (code, True), told
+
+
+def test_a_tool_that_is_none_is_told_with_its_cure(exeat: Command) -> None:
+    code, told = exeat(*EXPLAIN, "stripe.refund.crate")
+    assert (code, "there is no such tool" in told) == (2, True), told
