@@ -120,9 +120,8 @@ for chunk in client.chat.completions.create(stream=True, **ask):
     assert out.decode() == "".join(f"{word}\n" for word in WORDS[1:])
     done = Done(run.returncode, environment + out.decode(), err.decode()).ok()
     clients.reveals_nothing(done)
-    (outcome,) = [
-        record for record in clients.product.records("call.outcome") if record["call"] == only_call(clients, done)
-    ]
+    call = only_call(clients, done)
+    (outcome,) = [record for record in clients.product.records("call.outcome") if record["call"] == call]
     assert (outcome["result"]["status"], outcome["result"]["http"]) == ("confirmed", 200)
 
 

@@ -173,10 +173,15 @@ def test_a_verdict_that_means_nothing_denies(verdict: object) -> None:
 
 
 @pytest.mark.parametrize("path", ["/a", "/b", "/a/../b"])
-def test_every_single_order_of_the_guards_gives_one_outcome(path: str) -> None:
+def test_whichever_guards_come_first_the_outcome_is_one(path: str) -> None:
+    """Every three of them in every order, and the others behind them in theirs and in the reverse of it."""
     policy = policy_of([*ALLOWING, ("deny", "{connection: x, path: /b}")])
     call = replace(CALL, path=path)
-    outcomes = {type(decide(call, facts_of(policy, call), order)) for order in permutations(GUARDS)}
+    facts = facts_of(policy, call)
+    outcomes = set()
+    for first in permutations(GUARDS, 3):
+        others = tuple(guard for guard in GUARDS if guard not in first)
+        outcomes |= {type(decide(call, facts, (*first, *rest))) for rest in (others, others[::-1])}
     assert outcomes == {Allowed if path == "/a" else Denied}
 
 
