@@ -93,6 +93,8 @@ class Lookups:
             return facts
         wait = self._allowance.take(call.principal.tenant, call.principal.account, live.loop.time())
         if wait is not None:
+            if observing(call, facts):
+                return answered(facts, None)
             reason = Reason(Code.RATE_LIMITED, "this account has too much looked up for it", want.rules[0])
             raise CallRefused(reason, retry_after_seconds=wait)
         try:

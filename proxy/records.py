@@ -15,7 +15,7 @@ from credentials.principal import Principal
 from ledger import LedgerError, Receipt
 from rules.action import Action
 from rules.call import Call
-from rules.catalogue.effect import worst
+from rules.catalogue.effect import of_method, worst
 from rules.claims import Claim, SpendClaim
 from rules.decision import Allowed, Reason
 from rules.policy.compile import Connection
@@ -25,7 +25,6 @@ type Content = dict[str, object]
 _PLAIN_SEGMENT: Final = re.compile(r"[a-z][a-z_.\-]{0,23}|v[0-9]{1,2}")
 _MEDIA: Final = re.compile(rb"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}")
 _MAX_SHAPE: Final = 256
-_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Recorder(Protocol):
@@ -54,13 +53,6 @@ def route_shape(path: str) -> str:
     return shape if len(shape) <= _MAX_SHAPE else shape[: _MAX_SHAPE - 3] + "..."
 
 
-def effect(method: str) -> str:
-    """What a method does where no catalogue says better: an unknown one is a write."""
-    if method in _READS:
-        return "read"
-    return "delete" if method == "DELETE" else "write"
-
-
 def agent_content(principal: Principal) -> Content:
     """The record's `agent`."""
     return {
@@ -85,7 +77,7 @@ def operation_content(call: Call, connection: str | None, route: str, actions: t
         "port": call.port,
         "scheme": call.scheme,
         "route": route,
-        "effect": worst(effects) if known else effect(call.method),
+        "effect": worst(effects) if known else of_method(call.method),
     }
     if any(action.irreversible for action in actions):
         content["irreversible"] = True

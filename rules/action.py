@@ -129,6 +129,3 @@ def unknown(service: KnownService | None, name: str | None, args: Mapping[str, V
     """An action of a tool that the catalogue does not have: a write."""
     named = UNKNOWN_TOOL if name is None else f"{name}.{UNKNOWN_TOOL}"
     return Action(named, WRITE, args, None, service)
-
-
-__all__ = ["UNKNOWN_TOOL", "Action", "unknown"]

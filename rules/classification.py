@@ -10,7 +10,7 @@ from rules.action import UNKNOWN_TOOL, Action, unknown
 from rules.call import Call, Facts
 from rules.catalogue.document import TOOL
 from rules.catalogue.effect import READ, WRITE, Effect, worst
-from rules.catalogue.known import KnownService, takes_graphql
+from rules.catalogue.known import KnownService
 from rules.conditions.unknown import Unknown
 from rules.content.content import Content, Value, as_doubles
 from rules.content.form import read_form
@@ -79,7 +79,7 @@ def _actions(call: Call, service: KnownService | None, content: Content | None) 
         yield unknown(service, None if service is None else service.name, _args(call, _NOWHERE, (), content))
     elif service.protocol == "mcp":
         yield from _of_mcp(call, service, content)
-    elif takes_graphql(service, segments):
+    elif service.takes_graphql(segments):
         yield from _of_graphql(call, service, content)
     else:
         yield from _of_rest(call, service, segments, content)
@@ -96,7 +96,7 @@ def _taken_for(
     shorter = segments[:-1] if len(segments) > 1 and segments[-1] == "" else segments
     if (asked.method, shorter) == (call.method, segments):
         return
-    if takes_graphql(service, shorter):
+    if service.takes_graphql(shorter):
         yield from _of_graphql(asked, service, content)
     elif service.candidates(asked.method, shorter):
         yield from _of_rest(asked, service, shorter, content)

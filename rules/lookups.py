@@ -26,8 +26,6 @@ class Wanted:
     path: str
     query: str
     route: str
-    tool: str
-    """The tool that it is asked for."""
     rules: tuple[str, ...]
     """The rules that ask."""
 
@@ -46,7 +44,7 @@ def wanted(call: Call, facts: Facts) -> Wanted | None:
     for lookup in tool.lookups:
         given = action.args.get(lookup.given)
         if isinstance(given, str) and _SAFE.fullmatch(given):
-            return _wanted(lookup, given, tool.name, rules)
+            return _wanted(lookup, given, rules)
     return None
 
 
@@ -55,9 +53,9 @@ def answered(facts: Facts, found: Value) -> Facts:
     return replace(facts, asked=True, found=found, actions=tuple(replace(action, _told={}) for action in facts.actions))
 
 
-def _wanted(lookup: Lookup, given: str, tool: str, rules: tuple[Rule, ...]) -> Wanted:
+def _wanted(lookup: Lookup, given: str, rules: tuple[Rule, ...]) -> Wanted:
     path, _, query = lookup.target.replace(f"{{{lookup.given}}}", quote(given, safe="")).partition("?")
-    return Wanted(path, quote(query, safe="=&%[]"), lookup.route, tool, tuple(rule.id for rule in rules))
+    return Wanted(path, quote(query, safe="=&%[]"), lookup.route, tuple(rule.id for rule in rules))
 
 
 def _told(rule: Rule, action: Action) -> bool:

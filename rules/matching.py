@@ -225,8 +225,7 @@ def _judged(
         named = () if action is None else matcher.naming(connection.name, action.tool or "", call.method, segments)
     for rule in named:
         yield rule, _says(rule, call, facts, action, denies=denies)
-    at_most = None if account.conditional else TOLD
-    for rule in matcher.matching(connection.name, call.method, segments, at_most=at_most):
+    for rule in matcher.matching(connection.name, call.method, segments, at_most=None):
         yield rule, _says(rule, call, facts, action, denies=denies)
 
 

@@ -102,8 +102,10 @@ def guards_heard(trial: Trial) -> tuple[tuple[str, Decision | None], ...]:
 
 
 def _silent(alone: Decision) -> bool:
-    """Whether a single guard said nothing: no guard denies with the code for what none allowed."""
-    return isinstance(alone, Denied) and alone.reasons[0].code == Code.NOT_ALLOWED
+    """Whether a single guard said nothing: no guard denies with the code for what none allowed. In stage `observe` that
+    lets the call out, too."""
+    reasons = alone.reasons if isinstance(alone, Denied) else alone.observed
+    return bool(reasons) and reasons[0].code == Code.NOT_ALLOWED
 
 
 def rules_heard(trial: Trial) -> tuple[RuleHeard, ...]:

@@ -1,6 +1,7 @@
 """An answer that is no stream: held until it is whole, and judged then."""
 
 import re
+from abc import ABC, abstractmethod
 from typing import Final
 
 from proxy.replies.messages import May, filtered, has_tools
@@ -11,7 +12,7 @@ MAX_BYTES: Final = 1024 * 1024
 _LIKE_EVENTS: Final = re.compile(rb"(?:^|[\r\n])[ \t]*data[ \t]*(?:[:\r\n]|$)", re.IGNORECASE)
 
 
-class _Whole:
+class _Whole(ABC):
     """A `ReplyFilter` that gives everything at the end."""
 
     streams = False
@@ -51,8 +52,9 @@ class _Whole:
             self.refused = error.detail
             return b""
 
+    @abstractmethod
     def _judged(self, data: bytes) -> bytes:
-        raise NotImplementedError
+        """What the agent gets. Raises `ReplyRefused`."""
 
 
 class JsonFilter(_Whole):

@@ -8,7 +8,7 @@ from credentials.presentation import Presentation
 from rules.catalogue.tool import Field, HttpCall, Tool
 from rules.conditions.condition import Expression
 from rules.policy.matcher import ANY, Matcher, Rule
-from rules.policy.templates import Template, parse_template
+from rules.policy.templates import Parameter, Template, parse_template
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class KnownService:
     """Currencies whose smallest unit is another than ISO 4217 says."""
     _calls: Matcher = field(init=False, repr=False, compare=False)
     _fields: Mapping[tuple[str, str], Tool] = field(init=False, repr=False, compare=False)
+    _graphql: frozenset[tuple[str | Parameter, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # The rules' own matcher: a tool is found in a time that does not grow with their number, and a path is read
@@ -54,6 +55,7 @@ class KnownService:
         fields = {(c.operation, c.name): tool for tool in ordered for c in tool.calls if isinstance(c, Field)}
         object.__setattr__(self, "_calls", Matcher(calls))
         object.__setattr__(self, "_fields", fields)
+        object.__setattr__(self, "_graphql", frozenset(parse_template(path).segments for path in self.graphql))
 
     @property
     def pinned(self) -> bool:
@@ -77,11 +79,10 @@ class KnownService:
         }
         return tuple(same.values())
 
+    def takes_graphql(self, segments: tuple[str, ...]) -> bool:
+        """Whether a path takes GraphQL."""
+        return segments in self._graphql
+
     def field(self, operation: str, name: str) -> Tool | None:
         """The tool that a root field of GraphQL is, where it is listed."""
         return self._fields.get((operation, name))
-
-
-def takes_graphql(service: KnownService, segments: tuple[str, ...]) -> bool:
-    """Whether a path of the service takes GraphQL."""
-    return any(parse_template(path).segments == segments for path in service.graphql)

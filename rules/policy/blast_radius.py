@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from rules.bodies import HELD
+from rules.catalogue.effect import EFFECTS
 from rules.limits.windows import longest_day_seconds
 from rules.policy.access import destination_of
 from rules.policy.compile import Account, Connection, Rate, TenantPolicy
-from rules.policy.effects import EFFECTS, effects_on
+from rules.policy.effects import effects_on
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.templates import parse_template
 from rules.policy.values import METHODS

@@ -1,17 +1,11 @@
 """What a rule's calls do: read, write or delete."""
 
-from typing import Final
-
 from rules.catalogue.catalogue import NOTHING_ADDED
+from rules.catalogue.effect import EFFECTS, of_method
 from rules.catalogue.known import KnownService
 from rules.catalogue.tool import HttpCall, Tool
 from rules.policy.matcher import ANY, Rule, names_tools_of, wider
 from rules.policy.templates import PARAMETER, Template
-
-READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-"""RFC 9110 section 9.2.1: safe, as far as the service keeps to it. Any other method may write."""
-DELETING: Final = frozenset({"DELETE"})
-EFFECTS: Final = ("read", "write", "delete")
 
 
 def effects_of(rule: Rule) -> frozenset[str]:
@@ -97,14 +91,7 @@ def _overlap(one: Template, other: Template) -> bool:
 
 
 def _of_methods(rule: Rule) -> frozenset[str]:
-    return frozenset(EFFECTS) if rule.methods is None else frozenset(effect_of(method) for method in rule.methods)
-
-
-def effect_of(method: str) -> str:
-    """What a method does; an unknown one is a write."""
-    if method in READING:
-        return "read"
-    return "delete" if method in DELETING else "write"
+    return frozenset(EFFECTS) if rule.methods is None else frozenset(of_method(method) for method in rule.methods)
 
 
 def only_reads(rule: Rule) -> bool:

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from rules.action import UNKNOWN_TOOL, Action
 from rules.call import Call, Facts
-from rules.catalogue.effect import DELETE, READ, WRITE, Effect
-from rules.catalogue.known import KnownService, takes_graphql
+from rules.catalogue.effect import DELETE, READ, READING, WRITE, Effect
+from rules.catalogue.known import KnownService
 from rules.codes import Code
 from rules.content.content import NOTHING
 from rules.decision import Decision, Denied
@@ -23,7 +23,6 @@ from rules.inputs import Body, DecisionInputs, decide_again
 from rules.lookups import answered
 from rules.matching import denying
 from rules.policy.compile import TenantPolicy
-from rules.policy.effects import READING
 from rules.policy.matcher import Matcher, Rule
 from rules.policy.seen_paths import SeenPaths
 from rules.policy.templates import MAX_SEGMENTS, Parameter, normal_segments, parse_template
@@ -247,7 +246,7 @@ def _by_path(call: Call, facts: Facts, action: Action) -> bool:
         return False
     segments = normal_segments(call.path) or ()
     if known is not None and (
-        known.protocol == "mcp" or takes_graphql(known, segments) or known.candidates(call.method, segments)
+        known.protocol == "mcp" or known.takes_graphql(segments) or known.candidates(call.method, segments)
     ):
         # A rule about its path would open every tool that goes by it.
         raise _Unsuggested("what it carries does not tell which tool it is")

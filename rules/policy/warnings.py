@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from rules.catalogue.effect import READING
 from rules.policy.checks import compiled_rules
-from rules.policy.effects import READING, only_reads
+from rules.policy.effects import only_reads
 from rules.policy.finding import (
     CONSTANT_CONDITION,
     NO_LIMITS,

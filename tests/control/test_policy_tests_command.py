@@ -345,6 +345,17 @@ def test_a_tool_is_explained_as_a_call_of_it(exeat: Command, written: Path, args
     assert (came, said in told) == (code, True), told
 
 
+def test_in_stage_observe_a_guard_that_says_nothing_is_not_said_to_allow(exeat: Command, written: Path) -> None:
+    written.write_text(
+        POLICY[: POLICY.index("tests:")].replace("    rules:", "    stage: observe\n    until: 2026-12-31\n    rules:")
+    )
+    code, told = exeat(*EXPLAIN, "GET stripe /v1/charges", "--at", "2026-11-24 10:00")
+    assert code == 0
+    assert "  destination_known  no objection" in told.splitlines()
+    assert told.count("allows") == 0
+    assert "allow by stage:observe" in told
+
+
 def test_a_tool_that_is_none_is_told_with_its_cure(exeat: Command) -> None:
     code, told = exeat(*EXPLAIN, "stripe.refund.crate")
     assert (code, "there is no such tool" in told) == (2, True), told

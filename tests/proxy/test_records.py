@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.records import effect, media_type, route_shape
+from proxy.records import media_type, route_shape
+from rules.catalogue.effect import of_method
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_shape_is_bounded_and_keeps_no_digit_or_capital(path: str) -> None:
 
 
 def test_an_unknown_method_is_a_write() -> None:
-    assert [effect(m) for m in ("GET", "HEAD", "OPTIONS", "DELETE", "POST", "FROB")] == [
+    assert [of_method(m) for m in ("GET", "HEAD", "OPTIONS", "DELETE", "POST", "FROB")] == [
         "read",
         "read",
         "read",

@@ -387,6 +387,14 @@ async def test_stage_observe_is_held_up_by_no_lookup(tmp_path: Path, script: Scr
         assert intent.body["decision"]["reasons"][0]["code"] == "amount_unknown"
 
 
+async def test_stage_observe_is_held_up_by_no_bound_on_lookups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.lookups.MAX_A_MINUTE", 0)
+    async with town(tmp_path, stage=OBSERVE.format(until="2999-12-31")) as here, agent_of(here) as agent:
+        assert (await refund(agent)).status == 200
+        (intent,) = await here.gate.records("call.intent")
+        assert intent.body["decision"]["reasons"][0]["code"] == "amount_unknown"
+
+
 async def test_stage_observe_ends_on_its_day(tmp_path: Path) -> None:
     async with town(tmp_path, stage=OBSERVE.format(until="2026-01-01")) as here, agent_of(here) as agent:
         await refused(here, await agent.request("DELETE", "/v1/customers/cus_1"), 403, "rule_denied")

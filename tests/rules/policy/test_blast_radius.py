@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from control.stores.limits import EmbeddedReservations
 from proxy.trial import try_request
+from rules.catalogue.effect import of_method
 from rules.catalogue.tool import HttpCall
 from rules.claims import Refused
 from rules.decision import Allowed
@@ -19,7 +20,6 @@ from rules.limits.windows import day_window, longest_day_seconds
 from rules.policy.blast_radius import BlastRadius, blast_radius
 from rules.policy.cases import FORM, Asked
 from rules.policy.compile import Account, TenantPolicy, compile_policy
-from rules.policy.effects import effect_of
 from rules.policy.load import parse_policy
 from rules.policy.values import METHODS
 
@@ -174,7 +174,7 @@ def test_what_it_can_do_where_is_what_the_gate_lets_it(rules: tuple[str, ...]) -
             for path in ("/x", "/x/7", "/x/7/y", "/z"):
                 trial = try_request(tenant, Asked("agent", "w", method, connection, path, None, b"", None))
                 if isinstance(trial.decision, Allowed):
-                    allowed.setdefault(connection, set()).add(effect_of(method))
+                    allowed.setdefault(connection, set()).add(of_method(method))
     assert {reach.connection: set(reach.effects) for reach in radius.reaches} == allowed
 
 
@@ -257,6 +257,6 @@ def test_rules_about_tools_do_what_the_catalogue_says_and_the_gate_lets_through_
             trial = try_request(tenant, Asked("agent", "w", method, name, path or "/", FORM, b"a=1", None))
             if isinstance(trial.decision, Allowed):
                 assert name in expected, (method, path)
-                did = {effect_of(method)} if connection.known is None else {a.effect for a in trial.facts.actions}
+                did = {of_method(method)} if connection.known is None else {a.effect for a in trial.facts.actions}
                 unlisted = {a.tool for a in trial.facts.actions} == {f"{name}.unknown"}
                 assert unlisted or did <= set(expected[name].split("/")), (method, path)
