@@ -15,7 +15,7 @@ from typing import Final
 from ledger import LedgerError, Receipt
 from proxy.metrics import Metrics
 from proxy.records import Content, Cost, Recorder
-from rules.claims import Reservations, Reserved
+from rules.claims import PRICE, Reservations, Reserved
 from rules.codes import Code
 
 logger = logging.getLogger("exeat.gate")
@@ -192,10 +192,10 @@ class Hold:
         if self._charged is None:
             self._reservations.release(reserved)
         else:
-            self._reservations.settle(reserved, self._charged)
+            self._reservations.settle(reserved, {PRICE: self._charged})
 
     def settle(self, spent_micros: int) -> None:
         """So much was spent, or what had been charged before. Idempotent."""
         reserved, self._reserved = self._reserved, None
         if reserved is not None:
-            self._reservations.settle(reserved, spent_micros if self._charged is None else self._charged)
+            self._reservations.settle(reserved, {PRICE: spent_micros if self._charged is None else self._charged})

@@ -134,7 +134,7 @@ def cost_of(claims: tuple[Claim, ...], connection: Connection | None) -> Cost | 
     spends = [claim for claim in claims if isinstance(claim, SpendClaim)]
     if spends:
         budgets = tuple("/".join((*claim.key, claim.window)) for claim in spends)
-        return Cost(max(claim.amount_micros for claim in spends), spends[0].currency, budgets)
+        return Cost(max(claim.amount_micros for claim in spends), spends[0].unit, budgets)
     if connection is None or connection.currency is None or not connection.price_micros:
         return None
     return Cost(connection.price_micros, connection.currency, ())

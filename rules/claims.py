@@ -1,13 +1,18 @@
 """What an allowed call asks of limits, and the port that grants it.
 
 A claim is data: `decide` computes it without a clock or a store. All claims of a call are taken together in one atomic
-`reserve`, or none is.
+`reserve`, or none is, and ended together. Stores: `control.stores.limits` (embedded), others behind the same port; one
+conformance suite says what all of them do.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from rules.codes import Code
+
+PRICE: Final = "price"
+"""The meter of what calls cost by their connections' prices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class RateClaim:
 
 @dataclass(frozen=True, slots=True)
 class LeaseClaim:
-    """One slot of a concurrency cap, held until settled."""
+    """One slot of a concurrency cap, held until settled; a holder that is lost loses it after a while."""
 
     key: tuple[str, ...]
     max: int
@@ -35,18 +40,44 @@ class SpendClaim:
     """An amount set aside in a budget window before the call, settled to the truth after it."""
 
     key: tuple[str, ...]
-    """Starts with the tenant; names account, currency and period."""
+    """Starts with the tenant; names scope, unit and period."""
     window: str
-    """Which window of the period: a local date `2026-03-29` for `day`."""
+    """Which window of the period: a local date `2026-03-29` for `day`. Orders as text the way time does."""
     max_micros: int
     amount_micros: int
-    """The most this call can cost."""
-    currency: str
+    """The most this call can use."""
+    unit: str
+    """A currency of ISO 4217, or what is counted: `tokens`."""
     resets_at: int
-    """Unix seconds at which the window ends in the policy's time zone."""
+    """Unix seconds at which the window ends in the policy's time zone; 0 for one that does not end by the clock."""
+    meter: str = PRICE
+    """What is counted; settling names it."""
 
 
-type Claim = RateClaim | LeaseClaim | SpendClaim
+@dataclass(frozen=True, slots=True)
+class PauseClaim:
+    """Nothing is taken: refused while a service has told this key to wait (`Reservations.pause`)."""
+
+    key: tuple[str, ...]
+    """Starts with the tenant; names the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnceClaim:
+    """A call that its service knows by an idempotency key: attempts of it with the same digest are one call.
+
+    While an attempt is in flight another one is refused, and so is another request under the same key. An attempt after
+    one that was settled at its whole amounts takes its spend claims at zero: they are charged already. Released, the
+    key is as if never seen. Forgotten a day after its last attempt.
+    """
+
+    key: tuple[str, ...]
+    """Starts with the tenant; names account, connection and the idempotency key's digest."""
+    digest: str
+    """Of what is asked."""
+
+
+type Claim = RateClaim | LeaseClaim | SpendClaim | PauseClaim | OnceClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +115,18 @@ class Reservations(Protocol):
         """
         ...
 
-    def settle(self, reserved: Reserved, spent_micros: int) -> None:
-        """Leases are given back and the amount is corrected to what was spent. Never raises, idempotent."""
+    def settle(self, reserved: Reserved, spent: Mapping[str, int]) -> None:
+        """Leases are given back and each amount is corrected to what `spent` says of its meter, in micro-units.
+
+        A meter that it does not name, or with an impossible amount, counts at its maximum. Never raises, idempotent.
+        """
+        ...
+
+    def pause(self, key: tuple[str, ...], seconds: float) -> None:
+        """A service said 429: claims of this key are refused for so long, by every worker. Never raises.
+
+        The longest pause that was asked for counts.
+        """
         ...
 
 

@@ -12,14 +12,24 @@ Rates run on the monotonic clock; the wall clock only told the caller which wind
 how, is in `control.stores.limits_replay`.
 """
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import Lock
 from time import monotonic_ns, time
 from typing import Final
 
-from rules.claims import Claim, LeaseClaim, RateClaim, Refused, ReservationsUnavailable, Reserved, SpendClaim
+from rules.claims import (
+    Claim,
+    LeaseClaim,
+    OnceClaim,
+    PauseClaim,
+    RateClaim,
+    Refused,
+    ReservationsUnavailable,
+    Reserved,
+    SpendClaim,
+)
 from rules.codes import Code
 from rules.limits.gcra import Exceeds, gcra
 
@@ -58,6 +68,8 @@ class _Hold:
     leases: list[Key] = field(default_factory=list)
     spends: list[tuple[str, str, int]] = field(default_factory=list)
     """(budget, window, amount)."""
+    meters: list[str] = field(default_factory=list)
+    """Of each of `spends`."""
 
 
 def _monotonic_us() -> int:
@@ -76,6 +88,7 @@ class EmbeddedReservations:
         self._numbers = count(1)
         self._tats: dict[Key, int] = {}
         self._leases: dict[Key, int] = {}
+        self._pauses: dict[Key, int] = {}
         self._budgets: dict[str, Budget] = {}
         self._held: dict[str, _Hold] = {}
         self._ended: list[str] | None = None
@@ -112,11 +125,18 @@ class EmbeddedReservations:
 
     def release(self, reserved: Reserved) -> None:
         """Leases and amounts are given back: the call was never sent. Rate tokens stay spent."""
-        self._end(reserved.id, 0)
+        self._end(reserved.id, None, sent=False)
 
-    def settle(self, reserved: Reserved, spent_micros: int) -> None:
-        """Leases are given back and each budget holds what was spent; an impossible amount counts as the maximum."""
-        self._end(reserved.id, spent_micros if type(spent_micros) is int and spent_micros >= 0 else None)
+    def settle(self, reserved: Reserved, spent: Mapping[str, int]) -> None:
+        """Leases are given back and each budget holds what its meter really counted; else its maximum."""
+        self._end(reserved.id, spent)
+
+    def pause(self, key: Key, seconds: float) -> None:
+        """Claims of this key are refused for so long; the longest that was asked for counts."""
+        with self._lock:
+            now_us = self._monotonic_us()
+            self._pauses = {paused: until for paused, until in self._pauses.items() if until > now_us}
+            self._pauses[key] = max(self._pauses.get(key, 0), now_us + int(max(0.0, seconds) * 1_000_000))
 
     def reap(self, live_calls: Set[str], *, after_seconds: float = REAP_AFTER_SECONDS) -> tuple[str, ...]:
         """Ends reservations older than `after_seconds` whose call is not in `live_calls`; returns those calls.
@@ -132,7 +152,7 @@ class EmbeddedReservations:
                 if hold.taken_us <= before_us and hold.call not in live_calls
             ]
         for number, _ in lost:
-            self._end(number, None)
+            self._end(number, {})
         return tuple(call for _, call in lost)
 
     def budgets(self) -> tuple[BudgetUse, ...]:
@@ -156,6 +176,10 @@ class EmbeddedReservations:
                 return self._take_lease(claim, hold, undo)
             case SpendClaim():
                 return self._take_spend(claim, hold, undo)
+            case PauseClaim():
+                return self._look_at_pause(claim, now_us)
+            case OnceClaim():
+                raise ValueError("idempotency keys are not kept yet")
             case _:  # a kind of claim that a newer policy asks and this store does not know
                 raise ValueError(f"unknown claim {type(claim).__name__}")
 
@@ -171,6 +195,12 @@ class EmbeddedReservations:
             return Refused(claim, Code.RATE_LIMITED, f"the rate of {claim.limit} is reached", retry)
         self._tats[claim.key] = verdict.tat_us
         undo.append(lambda: _put_back(self._tats, claim.key, before))
+        return claim
+
+    def _look_at_pause(self, claim: PauseClaim, now_us: int) -> Claim | Refused:
+        until_us = self._pauses.get(claim.key, 0)
+        if until_us > now_us:
+            return Refused(claim, Code.RATE_LIMITED, "the service has asked to wait", _seconds(until_us - now_us))
         return claim
 
     def _take_lease(self, claim: LeaseClaim, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
@@ -200,6 +230,7 @@ class EmbeddedReservations:
             self._budgets[key] = current
         current.reserved += claim.amount_micros
         hold.spends.append((key, current.window, claim.amount_micros))
+        hold.meters.append(claim.meter)
 
         def put_back() -> None:
             current.reserved -= claim.amount_micros
@@ -212,13 +243,13 @@ class EmbeddedReservations:
         retry = max(1, int(resets_at - self._wall_seconds()) + 1)
         left = max(0, claim.max_micros - budget.spent - budget.reserved)
         detail = (
-            f"the spend cap of {money(claim.max_micros, claim.currency)} for {budget.window} is reached: "
-            f"{money(left, claim.currency)} left, {money(claim.amount_micros, claim.currency)} needed"
+            f"the spend cap of {money(claim.max_micros, claim.unit)} for {budget.window} is reached: "
+            f"{money(left, claim.unit)} left, {money(claim.amount_micros, claim.unit)} needed"
         )
         return Refused(claim, Code.SPEND_CAP_REACHED, detail, retry)
 
-    def _end(self, number: str, spent_micros: int | None) -> None:
-        """Ends a reservation; `None` spends its maximum."""
+    def _end(self, number: str, spent: object, *, sent: bool = True) -> None:
+        """Ends a reservation."""
         with self._lock:
             hold = self._held.pop(number, None)
             if hold is None:
@@ -227,11 +258,12 @@ class EmbeddedReservations:
                 self._ended.append(hold.call)
             for lease in hold.leases:
                 self._give_back(lease)
-            for key, window, amount in hold.spends:
+            for (key, window, amount), meter in zip(hold.spends, hold.meters, strict=True):
                 budget = self._budgets.get(key)
                 if budget is not None and budget.window == window:
                     budget.reserved -= amount
-                    budget.spent += amount if spent_micros is None else spent_micros
+                    if sent:
+                        budget.spent += _told(spent, meter, amount)
 
     def _give_back(self, key: Key) -> None:
         left = self._leases.get(key, 0) - 1
@@ -290,6 +322,12 @@ def money(micros: int, currency: str) -> str:
     """`1.50 USD`, `0.002 USD`: exact, with at least two decimals."""
     whole, rest = divmod(micros, 1_000_000)
     return f"{whole}.{f'{rest:06d}'.rstrip('0').ljust(2, '0')} {currency}"
+
+
+def _told(spent: object, meter: str, most: int) -> int:
+    """What was spent by a meter; the most that it can be where nobody says, or what is said is impossible."""
+    amount = spent.get(meter) if isinstance(spent, Mapping) else None
+    return amount if type(amount) is int and amount >= 0 else most
 
 
 def _seconds(microseconds: int) -> int:

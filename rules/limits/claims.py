@@ -36,7 +36,7 @@ def claims_of(account: "Account", connection: "Connection", zone: ZoneInfo, now:
                 window=window.id,
                 max_micros=spend.max_micros,
                 amount_micros=connection.price_micros,
-                currency=spend.currency,
+                unit=spend.currency,
                 resets_at=window.resets_at,
             )
             return (*standing, claim)

@@ -85,8 +85,8 @@ class FaultyReservations:
     def release(self, reserved):
         self.inner.release(reserved)
 
-    def settle(self, reserved, spent_micros):
-        self.inner.settle(reserved, spent_micros)
+    def settle(self, reserved, spent):
+        self.inner.settle(reserved, spent)
 
 
 async def check_invariants(here: Town) -> None:

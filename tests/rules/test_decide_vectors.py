@@ -111,7 +111,7 @@ def written(claim: Claim) -> dict[str, str | int]:
                 "window": claim.window,
                 "max_micros": claim.max_micros,
                 "amount_micros": claim.amount_micros,
-                "currency": claim.currency,
+                "currency": claim.unit,
                 "resets_at": datetime.fromtimestamp(claim.resets_at, UTC).isoformat()[:19],
             }
 

@@ -75,7 +75,7 @@ def one_call(state: State, call: str, micros: int) -> None:
     reserved = state.reservations.reserve_now(call, (claim(),))
     assert isinstance(reserved, Reserved)
     receipt = intent(state, call)
-    state.reservations.settle(reserved, micros)
+    state.reservations.settle(reserved, {"price": micros})
     outcome(state, call, receipt, micros)
 
 

@@ -6,7 +6,16 @@ import threading
 import pytest
 
 from control.stores.limits import EmbeddedReservations, money
-from rules.claims import Claim, LeaseClaim, RateClaim, Refused, ReservationsUnavailable, Reserved, SpendClaim
+from rules.claims import (
+    Claim,
+    LeaseClaim,
+    PauseClaim,
+    RateClaim,
+    Refused,
+    ReservationsUnavailable,
+    Reserved,
+    SpendClaim,
+)
 from rules.codes import Code
 
 pytestmark = pytest.mark.anyio
@@ -84,10 +93,10 @@ def test_a_lease_is_back_after_release_and_after_settle_and_only_once(store: Emb
     assert refused(store, LEASE).code is Code.CONCURRENCY_REACHED
     store.release(one)
     store.release(one)
-    store.settle(one, 0)
+    store.settle(one, {"price": 0})
     take(store, LEASE)
     refused(store, LEASE)
-    store.settle(two, 0)
+    store.settle(two, {"price": 0})
     take(store, LEASE)
     refused(store, LEASE)
 
@@ -95,8 +104,8 @@ def test_a_lease_is_back_after_release_and_after_settle_and_only_once(store: Emb
 def test_spending_is_set_aside_and_then_corrected(store: EmbeddedReservations) -> None:
     reserved = take(store, spend(2_000_000))
     assert used(store) == ("2026-11-20", 0, 2_000_000)
-    store.settle(reserved, 500_000)
-    store.settle(reserved, 500_000)
+    store.settle(reserved, {"price": 500_000})
+    store.settle(reserved, {"price": 500_000})
     store.release(reserved)
     assert used(store) == ("2026-11-20", 500_000, 0)
     store.release(take(store, spend(4_500_000)))
@@ -105,12 +114,12 @@ def test_spending_is_set_aside_and_then_corrected(store: EmbeddedReservations) -
 
 @pytest.mark.parametrize("impossible", [-1, True, 0.5, None])
 def test_an_impossible_amount_is_settled_at_the_maximum(store: EmbeddedReservations, impossible: object) -> None:
-    store.settle(take(store, spend(2_000_000)), impossible)  # type: ignore[arg-type]
+    store.settle(take(store, spend(2_000_000)), {"price": impossible})  # type: ignore[arg-type]
     assert used(store) == ("2026-11-20", 2_000_000, 0)
 
 
 def test_spending_more_than_was_set_aside_is_told_and_stops_the_next(store: EmbeddedReservations) -> None:
-    store.settle(take(store, spend(1_000_000)), 7_000_000)
+    store.settle(take(store, spend(1_000_000)), {"price": 7_000_000})
     assert used(store) == ("2026-11-20", 7_000_000, 0)
     assert refused(store, spend(0)).code is Code.SPEND_CAP_REACHED
 
@@ -138,12 +147,12 @@ def test_a_refused_reserve_consumes_nothing(store: EmbeddedReservations) -> None
 
 def test_two_claims_on_one_budget_count_both(store: EmbeddedReservations) -> None:
     refused(store, spend(3_000_000), spend(3_000_000))
-    store.settle(take(store, spend(2_000_000), spend(3_000_000)), 1_000_000)
+    store.settle(take(store, spend(2_000_000), spend(3_000_000)), {"price": 1_000_000})
     assert used(store) == ("2026-11-20", 2_000_000, 0)
 
 
 def test_a_new_window_starts_at_zero(store: EmbeddedReservations) -> None:
-    store.settle(take(store, spend(5_000_000)), 5_000_000)
+    store.settle(take(store, spend(5_000_000)), {"price": 5_000_000})
     refused(store, spend())
     take(store, spend(5_000_000, "2026-11-21"))
     assert used(store) == ("2026-11-21", 0, 5_000_000)
@@ -152,13 +161,13 @@ def test_a_new_window_starts_at_zero(store: EmbeddedReservations) -> None:
 def test_what_is_settled_after_midnight_belongs_to_its_own_day(store: EmbeddedReservations) -> None:
     yesterday = take(store, spend(5_000_000))
     take(store, spend(1_000_000, "2026-11-21"))
-    store.settle(yesterday, 5_000_000)
+    store.settle(yesterday, {"price": 5_000_000})
     assert used(store) == ("2026-11-21", 0, 1_000_000)
 
 
 def test_a_clock_set_back_opens_no_second_quota(store: EmbeddedReservations) -> None:
-    store.settle(take(store, spend(5_000_000, "2026-11-20")), 5_000_000)
-    store.settle(take(store, spend(4_000_000, "2026-11-21")), 4_000_000)
+    store.settle(take(store, spend(5_000_000, "2026-11-20")), {"price": 5_000_000})
+    store.settle(take(store, spend(4_000_000, "2026-11-21")), {"price": 4_000_000})
     refused(store, spend(2_000_000, "2026-11-20"))
     late = take(store, spend(1_000_000, "2026-11-20"))
     assert [claim.window for claim in late.claims if isinstance(claim, SpendClaim)] == ["2026-11-21"]
@@ -167,7 +176,7 @@ def test_a_clock_set_back_opens_no_second_quota(store: EmbeddedReservations) -> 
 
 
 def test_a_refused_reserve_in_a_new_window_does_not_reopen_the_old_one(store: EmbeddedReservations) -> None:
-    store.settle(take(store, spend(5_000_000)), 5_000_000)
+    store.settle(take(store, spend(5_000_000)), {"price": 5_000_000})
     refused(store, spend(6_000_000, "2026-11-21"))
     refused(store, spend(1))
 
@@ -216,14 +225,14 @@ class TestReaper:
         assert store.reap({"c_alive"}) == ("c_lost",)
         assert used(store) == ("2026-11-20", 2_000_000, 1_000_000)
         take(store, LEASE)
-        store.settle(alive, 1_000_000)
+        store.settle(alive, {"price": 1_000_000})
         assert used(store) == ("2026-11-20", 3_000_000, 0)
 
     def test_a_late_settle_of_what_was_reaped_changes_nothing(self, store: EmbeddedReservations, clock: Clock) -> None:
         lost = take(store, LEASE, spend(2_000_000))
         clock.pass_seconds(61)
         store.reap(set())
-        store.settle(lost, 0)
+        store.settle(lost, {"price": 0})
         assert used(store) == ("2026-11-20", 2_000_000, 0)
 
 
@@ -244,7 +253,7 @@ async def test_256_tasks_at_the_last_unit(store: EmbeddedReservations) -> None:
     assert len(granted) == 10
     assert used(store) == ("2026-11-20", 0, 10_000_000)
     for reserved in granted:
-        store.settle(reserved, 1_000_000)
+        store.settle(reserved, {"price": 1_000_000})
     assert store.held == 0
     assert used(store) == ("2026-11-20", 10_000_000, 0)
 
@@ -258,7 +267,7 @@ def test_256_threads_at_the_last_unit(store: EmbeddedReservations) -> None:
         result = store.reserve_now(f"c_{number}", (spend(1_000_000, cap=1_000_000), LeaseClaim(("acme", "c"), 256)))
         if isinstance(result, Reserved):
             granted.append(result)
-            store.settle(result, 1_000_000)
+            store.settle(result, {"price": 1_000_000})
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(256)]
     for thread in threads:
@@ -276,3 +285,28 @@ def test_256_threads_at_the_last_unit(store: EmbeddedReservations) -> None:
 )
 def test_money_is_exact(micros: int, text: str) -> None:
     assert money(micros, "USD") == text
+
+
+def test_each_meter_is_settled_by_its_own_amount(store: EmbeddedReservations) -> None:
+    tokens = SpendClaim(("acme", "agent", "tokens", "day"), "2026-11-20", 9_000_000, 8_000_000, "tokens", 0, "tokens")
+    store.settle(take(store, spend(2_000_000), tokens), {"price": 1_000_000, "tokens": 3_000_000})
+    assert {use.key: use.spent_micros for use in store.budgets()} == {
+        "acme/agent/USD/day": 1_000_000,
+        "acme/agent/tokens/day": 3_000_000,
+    }
+
+
+def test_a_meter_that_nobody_tells_counts_at_its_maximum(store: EmbeddedReservations) -> None:
+    store.settle(take(store, spend(2_000_000)), {"tokens": 0})
+    assert used(store) == ("2026-11-20", 2_000_000, 0)
+
+
+def test_a_pause_refuses_everybody_until_it_is_over(store: EmbeddedReservations, clock: Clock) -> None:
+    claim = PauseClaim(("acme", "connection", "stripe"))
+    take(store, claim)
+    store.pause(claim.key, 2.5)
+    store.pause(claim.key, 1)
+    assert refused(store, claim).retry_after_seconds == 3
+    take(store, PauseClaim(("acme", "connection", "github")))
+    clock.pass_seconds(2.5)
+    take(store, claim)

@@ -195,7 +195,7 @@ class TestSnapshot:
 
     def test_a_settled_call_whose_outcome_follows_is_not_corrected_again(self) -> None:
         before = store(Clock())
-        before.settle(take(before, claim(10), call="a"), 4)
+        before.settle(take(before, claim(10), call="a"), {"price": 4})
         snapshot = LimitsSnapshot.take(before, lambda: 1)
         assert spent(restarted([intent("a", 10), outcome("a", 4)], snapshot=snapshot)) == ("2026-11-20", 4, 0)
 
@@ -204,7 +204,7 @@ class TestSnapshot:
         held = take(before, claim(10), call="a")
 
         def size_then_settled() -> int:
-            before.settle(held, 4)
+            before.settle(held, {"price": 4})
             return 0
 
         snapshot = LimitsSnapshot.take(before, size_then_settled)
@@ -258,7 +258,7 @@ def test_whatever_the_order_and_the_instant_nothing_is_free(calls: list[Life], o
         elif stage[number] == 2:
             records.append(intent(call, life.amount))
         elif stage[number] == 3:
-            subject.settle(held[number], life.spent)
+            subject.settle(held[number], {"price": life.spent})
         else:
             records.append(outcome(call, life.spent))
     # Recovery of the ledger closes open intents at their maximum.

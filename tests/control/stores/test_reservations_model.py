@@ -106,7 +106,7 @@ class ReservationsMachine(RuleBasedStateMachine):
     def settle(self, reserved: Reserved, spent: int) -> None:
         """The same reservation may be drawn again: ending it twice must change nothing."""
         grant = self.grants[reserved.id]
-        self.subject.settle(reserved, spent)
+        self.subject.settle(reserved, {"price": spent})
         if grant.spent is None:
             grant.spent = spent
 

@@ -67,7 +67,7 @@ def test_rates_come_first_then_the_lease_then_the_amount_in_the_connections_curr
 def test_each_currency_has_its_own_budget(policy: TenantPolicy) -> None:
     *_, claim = claims_of(policy.accounts["capped"], policy.connections["dollars"], policy.timezone, NOW)
     assert isinstance(claim, SpendClaim)
-    assert (claim.currency, claim.max_micros, claim.amount_micros) == ("USD", 5_000_000, 250_000)
+    assert (claim.unit, claim.max_micros, claim.amount_micros) == ("USD", 5_000_000, 250_000)
 
 
 def test_a_call_without_a_price_asks_for_no_money(policy: TenantPolicy) -> None:

@@ -66,7 +66,7 @@ def try_all_day(tenant: TenantPolicy, account: Account, begins: datetime, names:
                 if isinstance(granted, Refused):
                     waits.append(granted.retry_after_seconds or 1)
                     break
-                store.settle(granted, connection.price_micros)
+                store.settle(granted, {"price": connection.price_micros})
                 made[name] += 1
         now += min(waits)
     return made
