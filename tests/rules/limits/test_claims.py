@@ -58,7 +58,7 @@ def test_rates_come_first_then_the_lease_then_the_amount_in_the_connections_curr
             window="2026-03-29",
             max_micros=3_000_000,
             amount_micros=1,
-            currency="EUR",
+            unit="EUR",
             resets_at=int(datetime(2026, 3, 29, 22, tzinfo=UTC).timestamp()),
         ),
     )
