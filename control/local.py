@@ -144,7 +144,7 @@ class Local:
             done = self._state.set_secret(tenant, name, secret, self._actor)
         policy = self._state.policy
         warnings = () if done.connections or policy is None else ("no connection of the policy uses this secret",)
-        return SecretSet(done.tenant, done.name, done.version, done.thumbprint, warnings)
+        return SecretSet(done.tenant, done.name, done.version, done.thumbprint, (*warnings, *self._everywhere()))
 
     def list_secrets(self) -> tuple[SecretListed, ...]:
         """See `Operations.list_secrets`."""
@@ -158,6 +158,7 @@ class Local:
         """See `Operations.remove_secret`."""
         with _explained():
             row = self._state.remove_secret(tenant, name, self._actor)
+        self._everywhere()
         return SecretListed(row.tenant, row.name, row.version, row.thumbprint, row.set_at)
 
     # Credentials
@@ -241,13 +242,14 @@ class Local:
                 f"epoch {epoch} is in force, {len(calls)} calls were cut, but that could not be recorded: {error}",
                 "Look at disk and ledger: exeat status",
             ) from error
-        answered = 1 if cut is None or cut.confirmed else 0
-        return Revoked(epoch, seq, nodes=1, nodes_answered=answered, cut=len(calls), micros=micros, in_flight=calls)
+        asked, answered = (1, 1) if cut is None else (cut.asked, cut.answered)
+        return Revoked(epoch, seq, asked, answered, cut=len(calls), micros=micros, in_flight=calls)
 
     def restore(self, target: Target, reason: str) -> Restored:
         """See `Operations.restore`."""
         with _explained():
             done = self._state.restore(target, reason, self._actor)
+        self._everywhere()
         return Restored(done.epoch, done.seq)
 
     def record_act(self, tenant: str, act: Act, detail: Mapping[str, str]) -> Recorded:
@@ -270,6 +272,10 @@ class Local:
         if not Authorities.exist(self._state.keys):
             raise Refused("there is no authority yet", "exeat up makes one; or: exeat ca create")
         return Authorities.open(self._state.keys)
+
+    def _everywhere(self) -> tuple[str, ...]:
+        """What has just been changed is in force in every gate; which are not, for people."""
+        return () if self._node is None else self._node.everywhere()
 
     def _wait_until_in_force(self, target: Target, before: int, order: "Future[RevocationDone]") -> None:
         """The order, whose epoch will be greater than `before`, refuses what comes; or it has failed."""

@@ -4,6 +4,7 @@ import logging
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 from control.authorities import Authorities
 from control.authority_life import WARNING
@@ -19,18 +20,91 @@ logger = logging.getLogger("exeat.authority")
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What became of a stop order on this node."""
+    """What became of a stop order."""
 
-    confirmed: bool
-    """False when the proxy's loop did not answer in time; the order stands and is being carried out."""
+    asked: int
+    """Gates that were told."""
+    answered: int
+    """Those that have said what they cut; at the others the order stands and is being carried out."""
     calls: tuple[InFlightCall, ...]
+
+
+class Gates(Protocol):
+    """What enforces: the gate of this process, or the workers'. From the control side's threads only."""
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where agents connect, the TLS listeners behind the plain ones."""
+        ...
+
+    def cut(self, target: Target) -> Cut:
+        """Every live call of the target has been stopped, or it is known who has not said so."""
+        ...
+
+    def publish(self) -> tuple[int, int]:
+        """What is in force here is in force in so many of so many gates."""
+        ...
+
+    def in_flight(self) -> tuple[InFlightCall, ...]:
+        """The calls in flight; those of a gate that does not answer in time are not among them."""
+        ...
+
+    def sign_with(self, authority: Authority) -> None:
+        """Certificates are the authority's from now on, or as soon as a gate gets to it."""
+        ...
+
+    def metrics(self) -> str:
+        """What is counted, in Prometheus' text format."""
+        ...
+
+
+class OwnGate:
+    """`Gates` of the one gate in this process."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """See `Gates`."""
+        return self._gate.addresses
+
+    def cut(self, target: Target) -> Cut:
+        """See `Gates`."""
+        try:
+            report = self._gate.cut(target)
+        except CutUnconfirmed:
+            return Cut(1, 0, ())
+        return Cut(1, 1, tuple(in_flight_call(call) for call in report.in_flight))
+
+    def publish(self) -> tuple[int, int]:
+        """See `Gates`: it reads the state itself."""
+        return 1, 1
+
+    def in_flight(self) -> tuple[InFlightCall, ...]:
+        """See `Gates`."""
+        try:
+            return tuple(in_flight_call(call) for call in self._gate.in_flight())
+        except CutUnconfirmed:
+            return ()
+
+    def sign_with(self, authority: Authority) -> None:
+        """See `Gates`."""
+        try:
+            self._gate.sign_with(authority)
+        except CutUnconfirmed:
+            logger.warning("the proxy is busy and signs with the new authority as soon as it gets to it")
+
+    def metrics(self) -> str:
+        """See `Gates`."""
+        return self._gate.metrics.render()
 
 
 @dataclass(slots=True)
 class Node:
-    """One process with its gate. Its methods are for the control side's threads only."""
+    """The running installation. Its methods are for the control side's threads only."""
 
-    gate: Gate
+    gates: Gates
     unsafe: tuple[str, ...]
     authorities: Authorities
     """Whom agents have to trust."""
@@ -38,6 +112,8 @@ class Node:
     """Under which agents on other machines reach the TLS listeners."""
     certificate: OperatorCertificate | None = None
     """The operator's own for the TLS listeners; None: one of our authority."""
+    tls: int = 0
+    """How many of the addresses speak TLS: the last ones."""
     health: str | None = None
     draining: bool = False
     pid: int = field(default_factory=os.getpid)
@@ -46,19 +122,25 @@ class Node:
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Where agents connect."""
-        return self.gate.addresses
+        return self.gates.addresses
+
+    @property
+    def tls_addresses(self) -> tuple[tuple[str, int], ...]:
+        """Those of them that speak TLS."""
+        addresses = self.gates.addresses
+        return addresses[len(addresses) - self.tls :] if self.tls else ()
 
     @property
     def own_names(self) -> tuple[str, ...]:
         """What our authority must be able to vouch for besides services: its own TLS listeners."""
-        if not self.gate.tls_addresses or self.certificate is not None:
+        if not self.tls_addresses or self.certificate is not None:
             return ()
-        return own_names(self.names, self.gate.tls_addresses)
+        return own_names(self.names, self.tls_addresses)
 
     @property
     def listening(self) -> tuple[str, ...]:
         """The doors for people: `ADDRESS:PORT`, with `https://` in front of those that speak TLS."""
-        tls = self.gate.tls_addresses
+        tls = self.tls_addresses
         plain = self.addresses[: len(self.addresses) - len(tls)]
         return (*(_shown(*at) for at in plain), *(f"https://{_shown(*at)}" for at in tls))
 
@@ -70,7 +152,7 @@ class Node:
         host, port = self.addresses[0]
         # A wildcard is no destination.
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-        tls = self.gate.tls_addresses
+        tls = self.tls_addresses
         if not tls:
             return Access(reachable, port, bundle)
         name = self.names[0] if self.names else None
@@ -83,11 +165,8 @@ class Node:
         return Access(reachable, port, bundle, verified, pem, remote)
 
     def sign_with(self, authority: Authority) -> None:
-        """Certificates are the authority's from now on, or as soon as the proxy's loop gets to it."""
-        try:
-            self.gate.sign_with(authority)
-        except CutUnconfirmed:
-            logger.warning("the proxy is busy and signs with the new authority as soon as it gets to it")
+        """Certificates are the authority's from now on, or as soon as a gate gets to it."""
+        self.gates.sign_with(authority)
 
     def warnings(self) -> tuple[str, ...]:
         """What works now and will not for ever."""
@@ -102,18 +181,18 @@ class Node:
 
     def cut(self, target: Target) -> Cut:
         """Every live call of the target has been stopped, or it is known that nobody knows yet."""
-        try:
-            report = self.gate.cut(target)
-        except CutUnconfirmed:
-            return Cut(False, ())
-        return Cut(True, tuple(in_flight_call(call) for call in report.in_flight))
+        return self.gates.cut(target)
+
+    def everywhere(self) -> tuple[str, ...]:
+        """What is in force here is in force in every gate, but for those that the answer tells of."""
+        followed, asked = self.gates.publish()
+        if followed == asked:
+            return ()
+        return (f"{asked - followed} of {asked} workers did not follow in time; they serve nobody until they do",)
 
     def in_flight(self) -> tuple[InFlightCall, ...]:
-        """The calls in flight; empty when the proxy's loop does not answer in time."""
-        try:
-            return tuple(in_flight_call(call) for call in self.gate.in_flight())
-        except CutUnconfirmed:
-            return ()
+        """The calls in flight, as far as gates answer in time."""
+        return self.gates.in_flight()
 
 
 def in_flight_call(call: InFlight) -> InFlightCall:

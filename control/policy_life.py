@@ -70,7 +70,11 @@ def _applied(done: Applied, state: State, node: "Node | None") -> PolicyApplied:
         tenants=tuple(tenant.tenant for tenant in tenants),
         accounts=sum(len(tenant.accounts) for tenant in tenants),
         connections=sum(len(tenant.connections) for tenant in tenants),
-        warnings=(*(str(warning) for warning in done.warnings), *_beyond_authority(state, node)),
+        warnings=(
+            *(str(warning) for warning in done.warnings),
+            *_beyond_authority(state, node),
+            *(() if node is None else node.everywhere()),
+        ),
         secrets_missing=state.missing_secrets(),
         seq=done.seq,
         tests=done.tests,

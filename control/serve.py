@@ -12,11 +12,8 @@ true). Order of the end: not ready, drain, operators and health, state.
 import asyncio
 import hashlib
 import logging
-import os
 import signal
-import socket
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,12 +22,9 @@ from pathlib import Path
 from control import peers
 from control.authorities import Authorities
 from control.doors import Doors, TlsWanted
-from control.health import Readiness, health_app
-from control.listeners import ControlListeners, listen_tcp
-from control.local import Local
-from control.node import Node
-from control.operators import operators_app
+from control.node import Node, OwnGate
 from control.remote import SOCKET_NAME
+from control.side import ControlSide, health_socket, name_of
 from control.startup import (
     Address,
     StartRefused,
@@ -43,7 +37,6 @@ from control.startup import (
 )
 from control.state import State, StateInvalid, StateLocked, StateUnavailable
 from control.threads import ControlThread
-from credentials.actor import SYSTEM, Actor
 from proxy.config import GateConfig
 from proxy.engine.authority import AuthorityInvalid
 from proxy.gate import DrainReport, Gate, GatePorts
@@ -142,23 +135,31 @@ class _Service:
         # A terminal that is closed sends SIGHUP; that is an end like the others, not a crash.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, told)
-        health = self._health_socket()
+        health = health_socket(self.config.health)
         self.state.inputs.start()
-        gate = self._gate(() if health is None else (_name(health),))
+        gate = self._gate(() if health is None else (name_of(health),))
         try:
             await gate.start()
         except OSError as error:
             raise StartRefused(
                 f"the door cannot listen: {error.strerror}", "Choose another --listen or --listen-tls."
             ) from error
-        node = Node(gate, self.unsafe, self.doors.authorities, self.doors.names, self.doors.certificate)
+        doors = self.doors
+        node = Node(
+            OwnGate(gate),
+            self.unsafe,
+            doors.authorities,
+            doors.names,
+            doors.certificate,
+            tls=len(gate.tls_addresses),
+        )
         thread = ControlThread()
         thread.start()
-        listeners = ControlListeners(thread)
-        chores = [asyncio.create_task(self._keep_limits(gate)), asyncio.create_task(self.doors.keep(self.state, node))]
+        side = ControlSide(self.state, node, doors, thread)
+        chores = [asyncio.create_task(self._keep_limits(gate)), asyncio.create_task(doors.keep(self.state, node))]
         try:
-            await asyncio.to_thread(self._listen, listeners, node, loop, health)
-            await asyncio.to_thread(self._record_start, node)
+            await asyncio.to_thread(side.listen, health, loop)
+            await asyncio.to_thread(side.record_start)
             self.announce(self._announcement(node))
             await stop.wait()
             node.draining = True
@@ -167,9 +168,8 @@ class _Service:
         finally:
             for chore in chores:
                 chore.cancel()
-            await asyncio.to_thread(listeners.stop)
+            await asyncio.to_thread(side.stop)
             await asyncio.to_thread(thread.stop)
-            (self.config.state / SOCKET_NAME).unlink(missing_ok=True)
 
     async def _drain(self, gate: Gate, hurry: asyncio.Event) -> DrainReport:
         """Calls in flight have ended, or were cut when their time or the operator's patience was over."""
@@ -182,22 +182,6 @@ class _Service:
         gracefully.cancel()
         await asyncio.wait({gracefully})
         return await gate.drain(0)
-
-    def _record_start(self, node: Node) -> None:
-        """Who started it, and how it listens, is on record."""
-        detail = {
-            "version": version("exeat"),
-            "listen": ", ".join(node.listening),
-            "health": node.health or "none",
-            "unsafe": ", ".join(self.unsafe) or "none",
-        }
-        try:
-            self.state.record_act(peers.actor_of(os.geteuid()), "up", detail)
-            if renewed := node.authorities.renewed:
-                logger.warning("%s", renewed)
-                self.state.record_act(SYSTEM, "authority.switch", {"why": renewed})
-        except StateUnavailable as unavailable:
-            raise StartRefused(unavailable.message, unavailable.fix) from unavailable
 
     async def _keep_limits(self, gate: Gate) -> None:
         """No claim outlives its call, and a start after a crash has little to read.
@@ -217,17 +201,6 @@ class _Service:
                 saved = size
             except StateUnavailable as error:
                 logger.error("the limits' snapshot could not be stored and is tried again: %s", error.message)
-
-    def _health_socket(self) -> socket.socket | None:
-        health = self.config.health
-        if health is None:
-            return None
-        try:
-            return listen_tcp(health.host, health.port)
-        except OSError as error:
-            raise StartRefused(
-                f"health cannot listen on {health}: {error.strerror}", "Choose another --health."
-            ) from error
 
     def _gate(self, own_listeners: tuple[tuple[str, int], ...]) -> Gate:
         config = GateConfig(
@@ -260,55 +233,6 @@ class _Service:
         )
         return Gate(ports, config)
 
-    def _listen(
-        self,
-        listeners: ControlListeners,
-        node: Node,
-        proxy_loop: asyncio.AbstractEventLoop,
-        health: socket.socket | None,
-    ) -> None:
-        if health is not None:
-            node.health = str(Address(*_name(health)))
-            app = health_app(lambda: self._readiness(node), lambda: self._metrics(node), proxy_loop)
-            listeners.serve_health(app, health)
-        try:
-            operators = peers.listen(self.config.state / SOCKET_NAME)
-        except peers.SocketRefused as refused:
-            raise StartRefused(str(refused), "") from refused
-
-        def operations_of(actor: Actor) -> Local:
-            return Local(self.state, actor, node)
-
-        listeners.serve_operators(operators_app(operations_of), operators)
-
-    def _readiness(self, node: Node) -> Readiness:
-        policy, halted = self.state.policy, self.state.ledger.head().halted
-        why_not = "draining" if node.draining else ("the ledger has halted" if halted is not None else None)
-        return Readiness(
-            ready=why_not is None,
-            why_not=why_not,
-            policy="none" if policy is None else policy.digest,
-            draining=node.draining,
-            ledger_halted=halted,
-            unsafe=self.unsafe,
-        )
-
-    def _metrics(self, node: Node) -> str:
-        head = self.state.ledger.head()
-        own = {
-            "ledger_records": head.size,
-            "ledger_lag_records": head.lag_records,
-            "ledger_lag_seconds": head.lag_seconds,
-            "ledger_open_intents": head.open_intents,
-            "ledger_halted": int(head.halted is not None),
-            "revocation_epoch": self.state.revocations.epoch,
-            "threads": threading.active_count(),
-            **self.state.inputs.gauges(),
-            **self.doors.gauges(),
-        }
-        lines = (f"# TYPE exeat_{name} gauge\nexeat_{name} {value:g}\n" for name, value in own.items())
-        return node.gate.metrics.render() + "".join(lines)
-
     def _announcement(self, node: Node) -> Announcement:
         return Announcement(
             state=self.config.state,
@@ -318,8 +242,3 @@ class _Service:
             policy=None if self.state.policy is None else self.state.policy.digest,
             unsafe=self.unsafe,
         )
-
-
-def _name(listener: socket.socket) -> tuple[str, int]:
-    host, port, *_ = listener.getsockname()
-    return str(host), int(port)

@@ -10,7 +10,7 @@ Invariants, each with a property test:
 5. A check costs at most four dictionary look-ups, however many orders there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -141,6 +141,19 @@ class Revocations:
         """Every order that is not restored, oldest first."""
         return tuple(sorted((r for r in self._by_target.values() if r.active), key=lambda r: r.epoch))
 
+    def orders(self) -> Mapping[Target, Revocation]:
+        """The newest order of each target."""
+        return self._by_target
+
+    def with_orders(self, orders: Iterable[Revocation]) -> Self:
+        """These orders in place of those about the same targets; none is newer than the epoch. Raises ValueError."""
+        merged = dict(self._by_target)
+        for order in orders:
+            if order.epoch > self.epoch:
+                raise ValueError("an order is newer than the epoch")
+            merged[order.target] = order
+        return self._of(self.epoch, merged)
+
     def find(self, target: Target) -> Revocation | None:
         """The newest order about exactly this target, restored or not."""
         return self._by_target.get(target)
@@ -181,7 +194,10 @@ class Revocations:
         return replace(self, epoch=epoch)
 
     def _with(self, epoch: int, order: Revocation) -> Self:
-        orders = {**self._by_target, order.target: order}
+        return self._of(epoch, {**self._by_target, order.target: order})
+
+    @classmethod
+    def _of(cls, epoch: int, orders: dict[Target, Revocation]) -> Self:
         tenants: dict[str, Revocation] = {}
         accounts: dict[tuple[str, str], Revocation] = {}
         credentials: dict[tuple[str, str], Revocation] = {}
@@ -196,7 +212,7 @@ class Revocations:
             else:
                 credentials[target.tenant, target.name] = entry
         freeze = MappingProxyType
-        return type(self)(epoch, freeze(orders), everything, freeze(tenants), freeze(accounts), freeze(credentials))
+        return cls(epoch, freeze(orders), everything, freeze(tenants), freeze(accounts), freeze(credentials))
 
 
 def _check_order(at: datetime, reason: str) -> None:

@@ -333,6 +333,7 @@ def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) ->
     return Reason(Code.LEDGER_UNAVAILABLE, "the refusal could not be recorded", rule)
 
 
+UNHEARD: Final = "this worker has not heard from control for too long to know what is revoked"
 _BY_PHASE: Final = {
     "turn": (Code.OVERLOADED, "the account has more calls waiting than are done in time"),
     "lookup": (Code.LOOKUP_FAILED, "the service did not say in time what a rule asks for"),
@@ -345,6 +346,8 @@ _BY_PHASE: Final = {
 def _stop_reason(why: Stop, live: LiveCall) -> tuple[Code, str]:
     if why is Stop.REVOKED:
         return Code.REVOKED_IN_FLIGHT, "an operator revoked the credential while the call was in flight"
+    if why is Stop.UNHEARD:
+        return Code.CONTROL_UNAVAILABLE, UNHEARD
     if why is Stop.DRAINED:
         return Code.DRAINING, "Exeat is shutting down"
     if why is Stop.TIMED_OUT and live.phase in _BY_PHASE:

@@ -8,6 +8,8 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -69,6 +71,16 @@ class GatePorts:
     """The TLS listeners' context for the next handshake; None: with a certificate of `authority`."""
     inputs: InputsSink | None = None
     """Where what calls were decided on is kept; None: nowhere."""
+    listeners: "Listeners | None" = None
+    """Sockets that somebody else has bound, in place of `GateConfig.listen` and `listen_tls`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Bound sockets that several gates take newcomers from; they stay their owner's."""
+
+    plain: tuple[socket.socket, ...]
+    tls: tuple[socket.socket, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +128,7 @@ class Gate:
     async def start(self) -> None:
         """Agents are served when this returns. Raises `OSError` when an address cannot be bound."""
         self._loop = loop = asyncio.get_running_loop()
-        for host, port in self._config.listen:
-            server = await loop.create_server(self._new_connection, host, port, start_serving=False)
-            self._servers.append(server)
-        plain = len(self._servers)
-        for host, port in self._config.listen_tls:
-            server = await loop.create_server(self._new_tls, host, port, start_serving=False)
-            self._servers.append(server)
+        plain = await self._bind(loop)
         self.tls_addresses = _bound(self._servers[plain:])
         self.addresses = _bound(self._servers[:plain]) + self.tls_addresses
         self._assemble()
@@ -141,6 +147,22 @@ class Gate:
         # performance.md: everything loaded so far lives for ever; not looking at it again halves p99.
         gc.collect()
         gc.freeze()
+
+    async def _bind(self, loop: asyncio.AbstractEventLoop) -> int:
+        """The servers' sockets, of which so many are plain."""
+        given = self._ports.listeners
+        if given is not None:
+            for protocol, sockets in ((self._new_connection, given.plain), (self._new_tls, given.tls)):
+                for bound in sockets:
+                    # A duplicate: closed with its server, it takes nothing from the others that accept from it.
+                    server = await loop.create_server(protocol, sock=bound.dup(), start_serving=False)
+                    self._servers.append(server)
+            return len(given.plain)
+        for host, port in self._config.listen:
+            self._servers.append(await loop.create_server(self._new_connection, host, port, start_serving=False))
+        for host, port in self._config.listen_tls:
+            self._servers.append(await loop.create_server(self._new_tls, host, port, start_serving=False))
+        return len(self._config.listen)
 
     def _assemble(self) -> None:
         """Everything behind the listeners; after binding, because the pool must know which addresses are our own."""
@@ -249,6 +271,8 @@ class Gate:
             now = loop.time()
             self.metrics.loop_lag.observe(int(max(0.0, now - due) * 1e9))
             self._live.expire(now)
+            if len(self._live) and time.monotonic() > self._ports.world.heard_until:
+                self._live.cut(lambda _: True, Stop.UNHEARD)
             self._connections.sweep(now)
             if now >= next_look:
                 next_look = now + _IDLE_LOOK_SECONDS
@@ -305,6 +329,19 @@ class Gate:
             ) from error
 
     # the end
+
+    async def retire(self, seconds: float) -> None:
+        """No newcomer is taken; agents that are here have had one more answer each, which told them to come anew.
+
+        For a worker whose place another one has taken: no request that is on its way meets a closed door. Ends when
+        nobody is here any more, after `seconds` at the latest; `drain` it then.
+        """
+        self._pipeline.retiring = True
+        for acceptor in self._acceptors:
+            await acceptor.close()
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._sessions and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - once a stop
+            await asyncio.sleep(0.02)
 
     async def drain(self, seconds: float) -> DrainReport:
         """No new call is taken, those in flight have ended or been stopped, and everything is recorded."""

@@ -23,6 +23,8 @@ class Stop(StrEnum):
     REVOKED = "revoked"
     TIMED_OUT = "timed_out"
     DRAINED = "drained"
+    UNHEARD = "unheard"
+    """Nobody knows any more whether it has been revoked."""
 
 
 class Abortable(Protocol):

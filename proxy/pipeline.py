@@ -26,7 +26,7 @@ from proxy.config import GateConfig
 from proxy.connections import Connections
 from proxy.deciding import Deciding, InputsSink, credential_for
 from proxy.egress.errors import UpstreamError
-from proxy.endings import Endings
+from proxy.endings import UNHEARD, Endings
 from proxy.exchange import Exchange, linger
 from proxy.fulfil import IDEMPOTENT, DispatchRefused, Fulfilment, StaleConnection, dispatched_bytes
 from proxy.held import HeldBytes
@@ -98,6 +98,9 @@ class Pipeline:
         lookups = Lookups(world, books, fulfilment, self._routes, config, environment)
         self._deciding = Deciding(world, self._intake, lookups)
         self.draining = False
+        """No call is taken any more."""
+        self.retiring = False
+        """Each wire's next answer is its last."""
 
     async def answer(self, exchange: Exchange) -> bool:
         """The request has been answered, recorded and settled. True if the wire can carry another one.
@@ -159,6 +162,8 @@ class Pipeline:
         # (1) admit
         if self.draining:
             raise RequestRefused(Code.DRAINING, "Exeat is shutting down")
+        if time.monotonic() > self._world.heard_until:
+            raise RequestRefused(Code.CONTROL_UNAVAILABLE, UNHEARD)
         asked = self._admission.admit(exchange)
         self._lap(journey, Step.ADMIT)
         # (2) identify
@@ -363,7 +368,13 @@ class Pipeline:
         """
         exchange = journey.exchange
         call = journey.call
-        if self.draining or not exchange.head.keep_alive or not exchange.parser.complete or call is None:
+        if (
+            self.draining
+            or self.retiring
+            or not exchange.head.keep_alive
+            or not exchange.parser.complete
+            or call is None
+        ):
             return False
         principal = call.principal
         return time.time() < (principal.issued_at + principal.expires_at) / 2

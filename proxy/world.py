@@ -31,6 +31,15 @@ class World(Protocol):
         """Verifies credentials."""
         ...
 
+    @property
+    def heard_until(self) -> float:
+        """`time.monotonic` up to which what is read here may be acted upon; infinite where it cannot be out of date.
+
+        A worker that has not heard from control for a while would not have heard of a revocation either: it serves
+        nobody from then on, and cuts what it has in flight.
+        """
+        ...
+
     def secret(self, tenant: str, name: str) -> tuple[Secret, int] | None:
         """A secret and its version; None if it is not set. A dictionary look-up."""
         ...

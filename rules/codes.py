@@ -77,6 +77,7 @@ class Code(StrEnum):
     CONNECTIONS_REACHED = "connections_reached"
     OVERLOADED = "overloaded"
     DRAINING = "draining"
+    CONTROL_UNAVAILABLE = "control_unavailable"
     INTERNAL = "internal"
 
 
@@ -197,6 +198,9 @@ TABLE: dict[Code, Entry] = {
     ),
     Code.OVERLOADED: Entry(503, _T, "Exeat is busy", "Wait for Retry-After seconds, then retry."),
     Code.DRAINING: Entry(503, _T, "Exeat is shutting down", "Retry; another instance or the next start will answer."),
+    Code.CONTROL_UNAVAILABLE: Entry(
+        503, _T, "Revocations cannot be heard", "Retry; another worker will answer, or this one once it hears again."
+    ),
     Code.INTERNAL: Entry(503, _D, "Internal error", "Report the call's id to the platform team."),
 }
 """One entry per code; a test checks that none is missing."""

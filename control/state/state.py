@@ -1,6 +1,7 @@
 """`State`: the folder, what is in force, and every change to it."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from control.inputs import KeptInputs
 from control.state.clock import Clock
@@ -19,7 +22,7 @@ from control.state.opening import Ground, open_ground
 from control.state.policies import Activation, Applied, Policies, Stored
 from control.state.recovery import Recovery
 from control.state.revocations import RestoreDone, RevocationDone, StopOrders
-from control.state.sealing import Secrets, SecretVersion, missing_secrets
+from control.state.sealing import THUMBPRINTS, Secrets, SecretVersion, missing_secrets
 from control.state.tokens import Tokens
 from control.stores.limits import EmbeddedReservations
 from control.stores.limits_replay import LimitsSnapshot, LimitsStore
@@ -61,6 +64,11 @@ class State:
         self._orders = StopOrders(ground.database, self._journal, clock)
         self._secrets = Secrets(ground.database, self._journal, ground.kek, clock)
         self._commitments = CommitmentKeys(ground.database, ground.kek)
+        self.thumbprint_key = ground.kek.derive(THUMBPRINTS)
+        self.snapshot_key = Ed25519PrivateKey.from_private_bytes(ground.kek.derive("snapshots of workers"))
+        """Signs what workers are told."""
+        self.token_keys = {ground.signing.kid: ground.signing.public.public_bytes_raw()}
+        self.issuer_name = ground.origin
         self._limits = LimitsStore(ground.database)
         self.inputs = KeptInputs(folder.inputs, folder.input_keys, ground.kek, self._keep_inputs_seconds)
         """What calls were decided on; `start` it where calls come."""
@@ -121,6 +129,18 @@ class State:
         except StoreUnavailable as error:
             raise StateUnavailable(str(error)) from error
 
+    # What several processes share: `control.fleet` tells workers.
+
+    @property
+    def secrets_in_force(self) -> Mapping[tuple[str, str], tuple[Secret, int]]:
+        """Newest version by tenant and name; replaced whole."""
+        return self._secrets.current
+
+    @property
+    def commitment_keys(self) -> Mapping[str, bytes]:
+        """By tenant; replaced whole."""
+        return self._commitments.current
+
     @property
     def policy_epoch(self) -> int:
         """Sequence number of the record that activated it; 0 before the first."""
@@ -130,6 +150,11 @@ class State:
     def revocations(self) -> Revocations:
         """Every order up to now. Read it anew for every request."""
         return self._orders.current
+
+    @property
+    def heard_until(self) -> float:
+        """Infinite: what is in force is decided in this process."""
+        return math.inf
 
     @property
     def faults(self) -> tuple[str, ...]:

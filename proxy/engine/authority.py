@@ -168,10 +168,26 @@ class Authority:
 
     def save_new(self, path: Path) -> None:
         """Key and certificate are durable in a new file, mode 0600. Raises `FileExistsError`."""
-        secret = self.key.private_bytes(
+        create_key_file(path, self.to_pem())
+
+    def to_pem(self) -> bytes:
+        """Key and certificate: a secret."""
+        key = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        create_key_file(path, secret + self.pem)
+        return key + self.pem
+
+    @classmethod
+    def from_pem(cls, raw: bytes) -> "Authority":
+        """What `to_pem` wrote. Raises `AuthorityInvalid`."""
+        try:
+            key = serialization.load_pem_private_key(raw, None)
+            certificate = x509.load_pem_x509_certificate(raw)
+        except (ValueError, TypeError) as error:
+            raise AuthorityInvalid(f"not an authority ({type(error).__name__})") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
+            raise AuthorityInvalid("certificate and key do not belong together")
+        return cls(certificate, key)
 
     @classmethod
     def load(cls, path: Path, certificate_path: Path | None = None) -> "Authority":

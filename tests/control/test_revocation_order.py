@@ -50,7 +50,7 @@ class CuttingNode:
     def cut(self, target: Target) -> Cut:
         self.in_force_at_cut.append(self.state.revocations.find(target) is not None)
         self.state.disk.set()
-        return Cut(self.confirmed, ())
+        return Cut(1, int(self.confirmed), ())
 
 
 def local(state: SlowState, node: CuttingNode) -> Local:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -35,6 +36,7 @@ class MemoryWorld:
     issuer: TokenIssuer
     revocations: Revocations = field(default_factory=Revocations)
     policy_epoch: int = 1
+    heard_until: float = math.inf
     secrets: dict[tuple[str, str], tuple[Secret, int]] = field(default_factory=dict)
 
     def secret(self, tenant: str, name: str) -> tuple[Secret, int] | None:

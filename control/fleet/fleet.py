@@ -1,0 +1,199 @@
+"""`Fleet`: the workers as control sees them. It tells them what is in force, orders cuts, and asks.
+
+Everything here runs on the control loop; `cut`, `publish`, `in_flight` and `metrics` are for other threads.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from control.fleet import inputs, views
+from control.fleet.frames import VERSION, FrameInvalid, Message, read_message
+from control.fleet.members import Member, next_number
+from control.fleet.metrics import summed
+from control.fleet.snapshot import Snapshot
+from control.node import Cut
+from control.operations import InFlightCall
+from control.peers import admits, peer_uid
+from control.state import State
+from control.threads import ControlThread
+from credentials.revocation import Target
+from proxy.engine.authority import Authority
+
+logger = logging.getLogger("exeat.fleet")
+
+BEAT_SECONDS: Final = 0.25
+CUT_SECONDS: Final = 1.0
+"""A revocation waits this long for the workers; the promise is that a stream is cut within a second."""
+PUBLISH_SECONDS: Final = 30.0
+ASK_SECONDS: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Fleet:
+    """Implements `control.node.Gates` over the workers that are connected."""
+
+    state: State
+    thread: ControlThread
+    authority: Callable[[], Authority]
+    wanted: int
+    """How many workers there should be."""
+    changed: Callable[[], None] = lambda: None
+    """Called on the control loop when a worker serves or is gone."""
+    _members: set[Member] = field(default_factory=set)
+    _number: int = 0
+    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+    inputs_lost: int = 0
+
+    async def start(self, listener: socket.socket) -> None:
+        """Workers are told. On the control loop."""
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+        self._keep(self._beat())
+
+    async def stop(self) -> None:
+        """Nobody is told any more."""
+        if self._server is not None:
+            self._server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        for member in tuple(self._members):
+            member.writer.close()
+
+    # what a node asks of its gates; from other threads
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where agents connect; known as soon as one worker serves."""
+        return next((tuple(member.serves) for member in tuple(self._members) if member.serves), ())
+
+    @property
+    def serving(self) -> int:
+        """How many workers take agents."""
+        return sum(bool(member.serves) for member in tuple(self._members))
+
+    def cut(self, target: Target) -> Cut:
+        """Every worker knows the newest revocations and has stopped every live call of the target, or it is known who
+        has not said so."""
+        return self.thread.submit(lambda: self._cut(target)).result(CUT_SECONDS + 2)
+
+    def publish(self) -> tuple[int, int]:
+        """What is in force here is in force in so many of so many workers; those that did not follow are let go."""
+        return self.thread.submit(self._publish).result(PUBLISH_SECONDS + 2)
+
+    def in_flight(self) -> tuple[InFlightCall, ...]:
+        """The calls in flight in every worker that answers in time."""
+        answers = self.thread.submit(lambda: self._ask_all("in_flight")).result(ASK_SECONDS + 2)
+        return tuple(call for body in answers for call in views.in_flight_calls(body.get("calls", [])))
+
+    def metrics(self) -> str:
+        """The workers' metrics, summed."""
+        answers = self.thread.submit(lambda: self._ask_all("metrics")).result(ASK_SECONDS + 2)
+        return summed([body["text"] for body in answers if "text" in body])
+
+    def sign_with(self, authority: Authority) -> None:
+        """Certificates are the authority's from now on."""
+        self.publish()
+
+    # the control loop
+
+    async def _cut(self, target: Target) -> Cut:
+        self._tell_all()
+        members = tuple(self._members)
+        orders = [member.ask("cut", target=views.target_body(target)) for member in members]
+        answers = await _within(CUT_SECONDS, orders)
+        confirmed = [body for body in answers if not body.get("unconfirmed")]
+        calls = tuple(call for body in confirmed for call in views.in_flight_calls(body["calls"]))
+        return Cut(len(members), len(confirmed), calls)
+
+    async def _publish(self) -> tuple[int, int]:
+        self._tell_all()
+        members = tuple(self._members)
+        waits = [asyncio.ensure_future(member.agreed.wait()) for member in members]
+        if waits:
+            await asyncio.wait(waits, timeout=PUBLISH_SECONDS)
+        followed = 0
+        for member, wait in zip(members, waits, strict=True):
+            if wait.done():
+                followed += 1
+            else:
+                wait.cancel()
+                logger.error("worker %s has not put into force what it was told and is let go", member.worker)
+                member.writer.transport.abort()
+        return followed, len(members)
+
+    async def _ask_all(self, kind: str) -> list[dict[str, Any]]:
+        return await _within(ASK_SECONDS, [member.ask(kind) for member in tuple(self._members) if member.serves])
+
+    def _tell_all(self) -> None:
+        now = Snapshot.of(self.state, self.authority())
+        for member in tuple(self._members):
+            self._tell(member, now)
+
+    def _tell(self, member: Member, now: Snapshot) -> None:
+        number = next_number(self._number)
+        if member.tell(now, number, self.state.snapshot_key):
+            self._number = number
+
+    async def _beat(self) -> None:
+        """Whatever changes reaches the workers, whoever changed it; and they know that they hear."""
+        while True:
+            self._tell_all()
+            for member in tuple(self._members):
+                member.beat()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        member: Member | None = None
+        try:
+            if not admits(peer_uid(writer.get_extra_info("socket"))):
+                return
+            hello = await read_message(reader)
+            if hello is None or hello.kind != "hello":
+                return
+            if hello.body.get("version") != VERSION:
+                logger.error("a worker speaks version %s of the line, this is %d", hello.body.get("version"), VERSION)
+                return
+            member = Member(str(hello.body["worker"]), int(hello.body["slot"]), int(hello.body["pid"]), writer)
+            member.serves = [(str(host), int(port)) for host, port in hello.body.get("serves", [])]
+            self._members.add(member)
+            self._tell(member, Snapshot.of(self.state, self.authority()))
+            member.beat()
+            while (message := await read_message(reader)) is not None:
+                self._heard(member, message)
+        except (FrameInvalid, KeyError, TypeError, ValueError) as error:
+            logger.error("a worker's line is closed: %s", error)
+        finally:
+            writer.close()
+            if member is not None:
+                self._members.discard(member)
+                member.gone()
+                self.changed()
+
+    def _heard(self, member: Member, message: Message) -> None:
+        if message.kind == inputs.KIND:
+            self.inputs_lost += int(message.body["lost"])
+            for decided in inputs.decided_of(message):
+                self.state.inputs.keep(decided)
+            return
+        member.heard(message)
+        if message.kind == "serves":
+            self.changed()
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _within(seconds: float, asked: list["asyncio.Future[dict[str, Any]]"]) -> list[dict[str, Any]]:
+    """The answers that came in time; who is gone or late has none."""
+    if not asked:
+        return []
+    done, late = await asyncio.wait(asked, timeout=seconds)
+    for one in late:
+        one.cancel()
+    return [one.result() for one in done if not one.cancelled()]
