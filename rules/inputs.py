@@ -128,11 +128,26 @@ class DecisionInputs:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A call that was decided again, and the facts that it was decided on."""
+
+    call: Call
+    facts: Facts
+    decision: Decision
+
+
 def decide_again(inputs: DecisionInputs, policy: TenantPolicy | None) -> Decision | None:
     """What the gate would decide under this policy; None: that cannot be told, for a rule reads what was not kept.
 
     Pure, never raises. Limits and secrets are no part of a decision.
     """
+    again = judge_again(inputs, policy)
+    return None if again is None else again.decision
+
+
+def judge_again(inputs: DecisionInputs, policy: TenantPolicy | None) -> Again | None:
+    """As `decide_again`, with the facts."""
     call, facts = inputs.call_and_facts(policy)
     head = understood(call, replace(facts, content=None))
     if not judged_by_body(call, head):
@@ -141,12 +156,12 @@ def decide_again(inputs: DecisionInputs, policy: TenantPolicy | None) -> Decisio
         case Body.READ | Body.ABSENT:
             return _judged(inputs, call, understood(call, replace(facts, content=inputs.content or NOTHING)))
         case Body.REFUSED:
-            return decide(call, replace(head, unreadable="the body could not be read in exactly one way"))
+            return _on(call, replace(head, unreadable="the body could not be read in exactly one way"))
         case Body.UNREAD:
             # A deny rule that is true whatever the body says denies also with it.
-            decision = decide(call, head)
-            if isinstance(decision, Denied) and decision.reasons[0].code is Code.RULE_DENIED:
-                return decision
+            again = _on(call, head)
+            if isinstance(again.decision, Denied) and again.decision.reasons[0].code is Code.RULE_DENIED:
+                return again
             return None
 
 
@@ -156,10 +171,14 @@ def reads_unread_body(inputs: DecisionInputs, policy: TenantPolicy | None) -> bo
     return inputs.body is Body.UNREAD and judged_by_body(call, understood(call, facts))
 
 
-def _judged(inputs: DecisionInputs, call: Call, facts: Facts) -> Decision | None:
+def _judged(inputs: DecisionInputs, call: Call, facts: Facts) -> Again | None:
     if wanted(call, facts) is None:
-        return decide(call, facts)
-    return decide(call, answered(facts, inputs.found)) if inputs.asked else None
+        return _on(call, facts)
+    return _on(call, answered(facts, inputs.found)) if inputs.asked else None
+
+
+def _on(call: Call, facts: Facts) -> Again:
+    return Again(call, facts, decide(call, facts))
 
 
 def _parsed(document: object) -> DecisionInputs:

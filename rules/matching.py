@@ -121,6 +121,11 @@ def asking(call: Call, facts: Facts) -> tuple[Rule, ...]:
     return tuple(rule for rule in reached if rule.when is not None and not OF_LOOKUP.isdisjoint(rule.when.reads))
 
 
+def asking_the_time(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
+    """The rules that may match this call and whose conditions ask for the time, whatever they say of it now."""
+    return _reached(call, facts, account.timed)
+
+
 def may_call(call: Call, facts: Facts, action: Action) -> bool:
     """Whether a rule may let the account do this, its arguments not being known: what it is worth being told of."""
     account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from cel_expr_python import cel
 
+from rules.conditions.clock import Clock, clock_of
 from rules.conditions.currency import unit_of, written_out
 from rules.conditions.unknown import Unknown
 from rules.conditions.variables import CURRENCY, VARIABLES
@@ -34,6 +35,8 @@ class Condition:
     """Names of the variables that it may ask for."""
     currencies: frozenset[str] = field(compare=False)
     """Those that it compares amounts in."""
+    clock: Clock | None = field(compare=False)
+    """What it asks of the time; None: nothing."""
     _expression: Any = field(repr=False, compare=False)
 
     def holds(self, values: Mapping[str, object]) -> bool | None:
@@ -80,7 +83,8 @@ def compile_condition(text: str) -> Condition:
     if expression.return_type() != cel.Type.BOOL:
         raise ValueInvalid("not a condition: it does not say true or false", "compare it, as in body.amount <= 100")
     reads = {name for name in _NAMES if _needs(written, name, currencies)}
-    return Condition(text, frozenset(reads | ({CURRENCY} if currencies else set())), currencies, expression)
+    clock = clock_of(written, lambda left, name, alone: _needs(left, name, currencies, alone=alone), frozenset(reads))
+    return Condition(text, frozenset(reads | ({CURRENCY} if currencies else set())), currencies, clock, expression)
 
 
 @lru_cache(maxsize=4096)
@@ -95,21 +99,24 @@ def compile_expression(text: str) -> Expression:
 
 
 @lru_cache(maxsize=256)
-def _environment(currencies: frozenset[str], without: str | None = None) -> Any:
-    variables = {v.name: _TYPES[v.type] for v in VARIABLES if not _hidden(v.name, without)}
+def _environment(currencies: frozenset[str], without: str | None = None, *, alone: bool = False) -> Any:
+    variables = {v.name: _TYPES[v.type] for v in VARIABLES if not _hidden(v.name, without, alone=alone)}
     return cel.NewEnv(variables=variables | {unit_of(currency): cel.Type.INT for currency in currencies})
 
 
-def _hidden(name: str, without: str | None) -> bool:
-    return without is not None and (name == without or name.startswith(f"{without}."))
+def _hidden(name: str, without: str | None, *, alone: bool) -> bool:
+    return without is not None and (name == without or (not alone and name.startswith(f"{without}.")))
 
 
-def _needs(text: str, name: str, currencies: frozenset[str]) -> bool:
-    """Whether it does not compile without the name: CEL's own reading of what is a reference and what is not."""
+def _needs(text: str, name: str, currencies: frozenset[str], *, alone: bool = False) -> bool:
+    """Whether it does not compile without the name: CEL's own reading of what is a reference and what is not.
+
+    `alone`: without that very name, those behind it and a point still being there.
+    """
     if name not in text:
         return False
     try:
-        _environment(currencies, name).compile(text)
+        _environment(currencies, name, alone=alone).compile(text)
     except RuntimeError:
         return True
     return False

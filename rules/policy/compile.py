@@ -126,6 +126,12 @@ class Account:
     deny: Matcher
     reading: Matcher
     """All rules, of both kinds, that read the body."""
+    timed: Matcher
+    """All rules, of both kinds, that ask for the time."""
+    timed_allow: frozenset[str]
+    """Those of them that allow."""
+    by_clock: bool
+    """Whether a call of it that is allowed now may be denied a little later, with nothing else changed."""
     conditional: bool
     """Whether any of its rules asks for more than connection, method and path."""
     by_tool: frozenset[str]
@@ -296,6 +302,7 @@ def _account(
     deny = compiled_rules(document.rules, allow=False)
     # Whether a tool is still what it was only the body tells, whatever the rules are about.
     pinned = frozenset(name for name, c in connections.items() if c.known is not None and c.known.pinned)
+    timed = Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_time))
     return Account(
         tenant=tenant.tenant,
         name=name,
@@ -306,6 +313,9 @@ def _account(
         allow=Matcher(allow),
         deny=Matcher(deny),
         reading=Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_body)),
+        timed=timed,
+        timed_allow=frozenset(rule.id for rule in allow if rule.reads_time),
+        by_clock=bool(timed.rules) or document.until is not None,
         conditional=bool(pinned) or not all(rule.by_place for rule in (*allow, *deny)),
         by_tool=pinned | {name for name, c in connections.items() if any(_by_tool(r, c) for r in (*allow, *deny))},
         observed_until=_end(document.until, values.zone(tenant.timezone)),

@@ -56,6 +56,11 @@ class Rule:
         """Whether the body is read before the rule can be judged, or because the rule asks for it."""
         return self.body.inspect or (self.when is not None and not OF_BODY.isdisjoint(self.when.reads))
 
+    @property
+    def reads_time(self) -> bool:
+        """Whether what it says of a call depends on when it is asked."""
+        return self.when is not None and self.when.clock is not None
+
     def __post_init__(self) -> None:
         tools = (1, 0) if self.tools is None else (0, min(map(_vagueness, self.tools)))
         rank = (tools, self.template.rank, self.connection == ANY, self.methods is None, self.position)

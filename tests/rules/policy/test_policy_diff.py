@@ -242,7 +242,7 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
     assert {field.name for field in fields(Account)} == {
         "tenant", "name", "owners", "stage", "max_ttl_seconds", "default_ttl_seconds", "allow", "deny", "limits",
         "observed_until",
-        "reading", "conditional", "by_tool",  # these follow from allow and deny
+        "reading", "timed", "timed_allow", "by_clock", "conditional", "by_tool",  # these follow from what is above
     }  # fmt: skip
     assert {field.name for field in fields(Rule)} == {
         "id", "connection", "methods", "template", "body", "when", "tools", "effects",
