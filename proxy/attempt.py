@@ -158,6 +158,11 @@ class Attempt:
         """True while there is a durable intent without an outcome."""
         return self._receipt is not None and not self._closed and not self._abandoned
 
+    @property
+    def ended(self) -> bool:
+        """True once its outcome is on its way: whatever else becomes of the call is another attempt."""
+        return self._closed
+
     async def conclude(self, result: Result) -> None:
         """The outcome is durable, or the failure to make it so is logged: recovery will close the intent.
 

@@ -1,8 +1,9 @@
 """(4) decide, with what was decided on: the inputs that the ledger commits to, and that are kept for a replay."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Protocol
 
 from proxy.fulfil import Credential
@@ -10,17 +11,20 @@ from proxy.intake import Intake
 from proxy.journey import CallRefused, Journey
 from proxy.live import LiveCall
 from proxy.lookups import Lookups
+from proxy.openings import Openings
 from proxy.replies.definitions import Definitions
 from proxy.replies.mcp import is_mcp
-from proxy.world import World
+from proxy.world import Clock, World
 from rules.call import Call, Facts
 from rules.codes import Code
 from rules.content.content import Value
 from rules.decide import decide
-from rules.decision import Allowed, Decision, Reason
-from rules.inputs import Body, DecisionInputs
+from rules.decision import Allowed, Decision, Denied, Reason
+from rules.inputs import Again, Body, DecisionInputs, judge_again
 from rules.lookups import wanted
 from rules.matching import judged_by_body
+from rules.policy.compile import TenantPolicy
+from rules.timing import holds_still, timing_of
 from rules.trial import rule_of, understood
 
 _WRITE_AT_ONCE: Final = 16 * 1024
@@ -57,10 +61,12 @@ class InputsSink(Protocol):
 class Deciding:
     """Decides calls. One for the whole gate; all methods belong to the proxy's event loop."""
 
-    def __init__(self, world: World, intake: Intake, lookups: Lookups) -> None:
+    def __init__(self, world: World, intake: Intake, lookups: Lookups, clock: Clock) -> None:
         self._world = world
         self._intake = intake
         self._lookups = lookups
+        self._clock = clock
+        self._openings = Openings(intake, time.monotonic)
         self.definitions = Definitions()
 
     async def classify(self, journey: Journey, live: LiveCall, call: Call) -> Facts:
@@ -92,7 +98,7 @@ class Deciding:
         connection = None if policy is None else policy.connection_for(call.scheme, call.host, call.port)
         journey.policy = policy
         journey.connection = connection
-        return Facts(policy=policy, connection=connection, now=datetime.now(UTC))
+        return Facts(policy=policy, connection=connection, now=self._clock())
 
     async def decide(self, journey: Journey, live: LiveCall, call: Call, facts: Facts) -> Decision:
         """The decision; the journey has on what.
@@ -113,9 +119,67 @@ class Deciding:
             data = inputs.to_bytes()
         if body is Body.READ:
             live.held.resize(len(journey.body) + len(data))
-        code = None if isinstance(decision, Allowed) else decision.reasons[0].code
-        journey.decided = _decided(call, facts, decision.policy, code, rule_of(decision), data)
+        journey.decided = _decided(call, facts.now, decision, data)
+        journey.judged_at, journey.timing = facts.now, timing_of(call, facts)
         return decision
+
+    async def refusal(self, journey: Journey, call: Call, facts: Facts, denied: Denied) -> CallRefused:
+        """The refusal, with when it ends where the clock alone ends it and that can be told."""
+        opening = await self._openings.of(journey, call, facts, denied)
+        first, *others = denied.reasons
+        if opening is not None:
+            first = replace(first, detail=f"{first.detail} {opening.sentence}")
+        return CallRefused(first, *others, opening=opening)
+
+    async def again(self, journey: Journey, call: Call, allowed: Allowed) -> Allowed:
+        """(6) The decision of this very time, on the same facts; what is recorded of the call is this one.
+
+        Its claims stay those that were taken. Raises `CallRefused`: its rules have closed meanwhile.
+        """
+        found = await self._judged_again(journey)
+        if found is None:
+            return allowed
+        again, data = found
+        decision = again.decision
+        journey.decided = _decided(call, again.facts.now, decision, data)
+        if isinstance(decision, Denied):
+            raise await self.refusal(journey, again.call, again.facts, decision)
+        journey.allowed = replace(decision, claims=allowed.claims)
+        if journey.upload is not None and not decision.observed:
+            # Another rule lets it out than the one that its body was taken in for.
+            bytes_now, bytes_then = decision.body.stream_bytes or 0, allowed.body.stream_bytes or 0
+            if bytes_now < bytes_then:
+                raise CallRefused(Reason(Code.BODY_TOO_LARGE, "the rule that allows this call now streams less"))
+        return journey.allowed
+
+    async def overtaken(self, journey: Journey) -> None:
+        """(7) Nothing if it may still leave. Raises `CallRefused`: its rules have closed since its intent was durable.
+
+        The intent stands for the time at which it was committed; what it was decided on is not replaced.
+        """
+        found = await self._judged_again(journey)
+        if found is None:
+            return
+        again, _ = found
+        if isinstance(again.decision, Denied):
+            raise await self.refusal(journey, again.call, again.facts, again.decision)
+
+    async def _judged_again(self, journey: Journey) -> tuple[Again, bytes] | None:
+        """The call as it was judged again, with the inputs of that; None where what was decided is known to hold."""
+        policy, judged, decided = journey.policy, journey.judged_at, journey.decided
+        if policy is None or judged is None or decided is None:
+            raise RuntimeError("an allowed call was decided under a policy")
+        now = self._clock()
+        if holds_still(journey.timing, judged, now, policy.timezone):
+            return None
+        if len(decided.inputs) <= _WRITE_AT_ONCE:
+            found = _at(decided.inputs, now, policy)
+        else:
+            found = await self._intake.aside(_at, decided.inputs, now, policy)
+        if found is None:  # nothing asks for what was not read; were it so, it could not be told
+            raise CallRefused(Reason(Code.GUARD_FAILED, "A check could not be completed."))
+        journey.judged_at = now
+        return found
 
     async def _judge[Found](
         self, journey: Journey, work: Callable[[Call, Facts], Found], call: Call, facts: Facts
@@ -152,13 +216,19 @@ def credential_for(world: World, facts: Facts) -> Credential | None:
     return credential
 
 
+def _at(data: bytes, now: datetime, policy: TenantPolicy) -> tuple[Again, bytes] | None:
+    """A call, decided at another time on what it was decided on. From the bytes: what rules see of a body is many times
+    as large, and a call waits for longer than it is judged."""
+    inputs = replace(DecisionInputs.from_bytes(data), now=now)
+    again = judge_again(inputs, policy)
+    return None if again is None else (again, inputs.to_bytes())
+
+
 def _content_types(journey: Journey) -> tuple[bytes, ...]:
     return tuple(value for name, value in journey.exchange.head.headers if name == b"content-type")
 
 
-def _decided(
-    call: Call, facts: Facts, policy: str | None, code: Code | None, rule: str | None, inputs: bytes
-) -> Decided:
+def _decided(call: Call, now: datetime, decision: Decision, inputs: bytes) -> Decided:
     principal = call.principal
-    said = None if code is None else str(code)
-    return Decided(call.id, principal.tenant, principal.account, facts.now, policy, said, rule, inputs)
+    said = None if isinstance(decision, Allowed) else str(decision.reasons[0].code)
+    return Decided(call.id, principal.tenant, principal.account, now, decision.policy, said, rule_of(decision), inputs)

@@ -10,6 +10,7 @@ from typing import Final
 
 from rules.codes import TABLE, Category, Code
 from rules.decision import Reason
+from rules.openings import Opening
 from rules.services import Asked, Envelope, Problem, Service
 
 _REASONS: Final = {
@@ -31,6 +32,7 @@ _STOP: Final = ("X-Should-Retry", "false")
 """Read by the SDKs of many services (all that one generator makes), which else retry every 408, 409, 429 and 5xx."""
 _RETRY_AFTER: Final = {Code.CONNECTIONS_REACHED: 5, Code.OVERLOADED: 2}
 """Seconds to wait where nobody knows better: what these codes speak of changes within seconds."""
+_NOT_BEFORE: Final = "Do not retry before opens_at; until then the same request is refused."
 DOCUMENTATION: Final = "https://exeat.dev/denials#"
 """Prefix of the `type` member: an identifier, stable for ever, that need not resolve (RFC 9457 3.1.1)."""
 
@@ -49,6 +51,9 @@ class Denial:
     """The host that they asked."""
     request_id: str | int | None = None
     """By which the request wants its answer to name it, as far as its body was read."""
+    opening: Opening | None = None
+    """When the rules let the same request out, where they close by the clock. Said in the body alone: clients wait for
+    as long as a `Retry-After` says, with the program that made the call, and this may be days."""
 
     @property
     def final(self) -> bool:
@@ -66,6 +71,11 @@ class Denial:
             status = self.service.final_status(status)
         return 401 if status == 407 and in_tunnel else status
 
+    @property
+    def how_to_proceed(self) -> str:
+        """What the program can do."""
+        return TABLE[self.reason.code].how_to_proceed if self.opening is None else _NOT_BEFORE
+
     def members(self, status: int) -> dict[str, object]:
         """The members of the problem details."""
         entry = TABLE[self.reason.code]
@@ -77,7 +87,7 @@ class Denial:
             "code": str(self.reason.code),
             "category": str(entry.category),
             "call": self.call,
-            "how_to_proceed": entry.how_to_proceed,
+            "how_to_proceed": self.how_to_proceed,
         }
         if self.reason.rule is not None:
             members["rule"] = self.reason.rule
@@ -85,6 +95,9 @@ class Denial:
             members["policy"] = self.policy
         if self.retry_after_seconds is not None:
             members["retry_after"] = self.retry_after_seconds
+        if self.opening is not None:
+            members["retry_after"] = self.opening.seconds
+            members["opens_at"] = self.opening.at.isoformat()
         return members
 
     def envelope(self, status: int, content_type: str) -> Envelope:
@@ -98,8 +111,7 @@ class Denial:
 
     def text(self) -> bytes:
         """One line for programs that show a server's words only when they are plain text."""
-        entry = TABLE[self.reason.code]
-        return f"{self.reason.code}: {self.reason.detail} ({entry.how_to_proceed} Call {self.call})\n".encode()
+        return f"{self.reason.code}: {self.reason.detail} ({self.how_to_proceed} Call {self.call})\n".encode()
 
     def render(
         self,

@@ -30,6 +30,7 @@ from proxy.world import World
 from rules.call import Call
 from rules.codes import Code
 from rules.decision import Reason
+from rules.openings import Opening
 
 logger = logging.getLogger("exeat.gate")
 
@@ -152,6 +153,7 @@ class Endings:
             None if journey.policy is None else journey.policy.digest,
             refusal.retry_after_seconds,
             journey.request_id,
+            refusal.opening if recorded else None,
         )
         return await exchange.refuse(answered)
 
@@ -204,7 +206,7 @@ class Endings:
         decided = journey.decided
         content: Content = {
             "call": call.id,
-            "attempt": 1 if journey.attempt is None else journey.attempt.number,
+            "attempt": 1 if journey.attempt is None else journey.attempt.number + journey.attempt.ended,
             "agent": agent_content(principal),
             "op": operation_content(call, connection, route, journey.actions),
             "decision": deny_content(
@@ -323,8 +325,9 @@ def _denial(
     policy: str | None = None,
     retry_after_seconds: int | None = None,
     request_id: str | int | None = None,
+    opening: Opening | None = None,
 ) -> Denial:
-    return Denial(reason, call, policy, retry_after_seconds, audience.service, audience.host, request_id)
+    return Denial(reason, call, policy, retry_after_seconds, audience.service, audience.host, request_id, opening)
 
 
 def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) -> Reason:

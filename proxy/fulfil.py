@@ -5,7 +5,7 @@ an agent that has seen the end of an answer can rely on the ledger having it too
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -121,11 +121,13 @@ class Fulfilment:
         method: str,
         prepare: Callable[[], bytes],
         upload: Upload | None = None,
+        overtaken: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[Upstream, ResponseHead]:
         """The request is sent and the answer's head is here.
 
         `prepare` is called when a connection stands, so the secret is in the bytes for as short as possible. Raises
-        `UpstreamError`, `StaleConnection` or `DispatchRefused`; the connection is then gone.
+        `UpstreamError`, `StaleConnection` or `DispatchRefused`; the connection is then gone. `overtaken` is asked
+        before the first byte leaves, and what it raises keeps that from leaving.
         """
         live.enter_phase("connect", self._timeouts.connect)
         # A body that is streamed cannot be sent again: no connection that may have died is good enough for it.
@@ -136,6 +138,8 @@ class Fulfilment:
         reused = upstream.reused
         try:
             await live.turn.take(first=True)
+            if overtaken is not None:
+                await overtaken()
             data = prepare()
             upstream.begin(method)
             live.sent = True

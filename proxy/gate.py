@@ -41,7 +41,7 @@ from proxy.rejections import Rejections
 from proxy.session import Doorman, Session
 from proxy.turns import STRANGERS, Turns
 from proxy.verifying import Verifier
-from proxy.world import World
+from proxy.world import Clock, World, wall_clock
 from rules.claims import Reservations
 from rules.codes import Code
 
@@ -73,6 +73,8 @@ class GatePorts:
     """Where what calls were decided on is kept; None: nowhere."""
     listeners: "Listeners | None" = None
     """Sockets that somebody else has bound, in place of `GateConfig.listen` and `listen_tls`."""
+    clock: Clock = wall_clock
+    """By which rules that ask for the time are judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ class Gate:
             self._held,
             verifier,
             ports.inputs,
+            ports.clock,
         )
         self._doorman = Doorman(
             self._pipeline,

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from proxy.attempt import Attempt, Hold
@@ -13,7 +14,9 @@ from proxy.upload import Upload
 from rules.action import Action
 from rules.call import Call
 from rules.decision import Allowed, Reason
+from rules.openings import Opening
 from rules.policy.compile import Connection, TenantPolicy
+from rules.timing import Timing
 
 if TYPE_CHECKING:
     from proxy.deciding import Decided
@@ -27,10 +30,14 @@ def new_call_id() -> str:
 class CallRefused(Exception):
     """A call that has an identity is refused, with everything its record and its answer need."""
 
-    def __init__(self, *reasons: Reason, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self, *reasons: Reason, retry_after_seconds: int | None = None, opening: Opening | None = None
+    ) -> None:
         super().__init__(reasons[0].code)
         self.reasons = reasons
         self.retry_after_seconds = retry_after_seconds
+        self.opening = opening
+        """When its rules would let it out, where they close by the clock and that is known."""
 
 
 class Journey:
@@ -38,7 +45,7 @@ class Journey:
 
     __slots__ = (
         "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "decided", "exchange",
-        "hold", "inspected", "live", "mark", "policy", "policy_epoch", "request_id", "upload",
+        "hold", "inspected", "judged_at", "live", "mark", "policy", "policy_epoch", "request_id", "timing", "upload",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -54,6 +61,10 @@ class Journey:
         self.allowed: Allowed | None = None
         self.decided: Decided | None = None
         """By the rules, and on what; None before."""
+        self.judged_at: datetime | None = None
+        """Aware; when it was last found to be allowed. Later than `decided` where it was judged again since."""
+        self.timing = Timing.ALWAYS
+        """For how long that is known to hold."""
         self.credential: Credential | None = None
         self.actions: tuple[Action, ...] = ()
         """What the call asks for, without arguments; empty where that is not known."""

@@ -49,12 +49,13 @@ from proxy.routes import Routes
 from proxy.turns import Key, Turns
 from proxy.verifying import Verifier
 from proxy.wire import WireClosed
-from proxy.world import World
+from proxy.world import Clock, World
 from rules.call import Call, Facts
 from rules.claims import Refused, ReservationsUnavailable
 from rules.codes import Code
 from rules.decision import Allowed, Denied, Reason
 from rules.policy.compile import Connection
+from rules.timing import Timing
 
 logger = logging.getLogger("exeat.gate")
 
@@ -79,6 +80,7 @@ class Pipeline:
         held: HeldBytes,
         verifier: Verifier,
         inputs: InputsSink | None,
+        clock: Clock,
     ) -> None:
         self._world = world
         self._admission = Admission(world, config.names, verifier)
@@ -96,7 +98,8 @@ class Pipeline:
         self._inputs = inputs
         self._routes = Routes()
         lookups = Lookups(world, books, fulfilment, self._routes, config, environment)
-        self._deciding = Deciding(world, self._intake, lookups)
+        self._deciding = Deciding(world, self._intake, lookups, clock)
+        self._clock = clock
         self.draining = False
         """No call is taken any more."""
         self.retiring = False
@@ -192,10 +195,10 @@ class Pipeline:
         self._lap(journey, Step.CLASSIFY)
         # (4) decide
         decision = await self._deciding.decide(journey, live, call, facts)
+        if isinstance(decision, Denied):
+            raise await self._deciding.refusal(journey, call, facts, decision)
         if facts.content is not None:  # many times as large as the body that it was read from
             facts = replace(facts, content=None, actions=(), found=None)
-        if isinstance(decision, Denied):
-            raise CallRefused(*decision.reasons)
         journey.allowed = allowed = decision
         journey.credential = credential_for(self._world, facts)
         self._lap(journey, Step.DECIDE)
@@ -258,6 +261,8 @@ class Pipeline:
             raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
         head = egress_head(journey, call, connection)
         for number in range(1, MAX_ATTEMPTS + 1):
+            if journey.timing is not Timing.ALWAYS:
+                allowed = await self._deciding.again(journey, call, allowed)
             committed = await self._commit(journey, call, live, allowed, head, number)
             self._lap(journey, Step.COMMIT)
             try:
@@ -328,6 +333,7 @@ class Pipeline:
                 call.method,
                 lambda: dispatched_bytes(allowed, committed, route, head, journey.body, credential),
                 journey.upload,
+                None if journey.timing is Timing.ALWAYS else lambda: self._deciding.overtaken(journey),
             )
             relayed = await self._fulfilment.relay(
                 live,
@@ -337,7 +343,7 @@ class Pipeline:
                 commitment_key=self._world.commitment_key(call.principal.tenant),
                 keep_alive=self._may_keep(journey),
                 rewrite=rewriter_for(journey, call),
-                filtering=reply_filter_for(journey, call, self._deciding.definitions),
+                filtering=reply_filter_for(journey, call, self._deciding.definitions, self._clock()),
             )
         except UpstreamError as error:
             logger.warning("call %s: upstream: %s", call.id, error.operator_detail)

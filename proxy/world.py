@@ -1,11 +1,21 @@
 """What the gate reads of the installation: snapshots that control replaces whole, never edits."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 from credentials.identifier import Identifier
 from credentials.revocation import Revocations
 from credentials.secret import Secret
 from rules.policy.compile import PolicySet
+
+type Clock = Callable[[], datetime]
+"""The wall clock that calls are judged by: aware UTC."""
+
+
+def wall_clock() -> datetime:
+    """The time, as this machine has it."""
+    return datetime.now(UTC)
 
 
 class World(Protocol):

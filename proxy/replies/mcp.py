@@ -5,7 +5,7 @@ let the account call, and nothing whose definition is another than the catalogue
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from proxy.http.response_head import ResponseHead
 from proxy.journey import Journey
@@ -56,12 +56,12 @@ def is_mcp(journey: Journey) -> bool:
     return journey.connection is not None and journey.connection.service is MCP
 
 
-def reply_filter_for(journey: Journey, call: Call, definitions: Definitions) -> Filtering | None:
+def reply_filter_for(journey: Journey, call: Call, definitions: Definitions, now: datetime) -> Filtering | None:
     """What every answer to this call goes through; None where answers are passed on as they come."""
     connection = journey.connection
     if connection is None or not is_mcp(journey):
         return None
-    facts = Facts(journey.policy, connection, datetime.now(UTC))
+    facts = Facts(journey.policy, connection, now)
     observed = observing(call, facts)
 
     def may(name: str, digest: str) -> bool:

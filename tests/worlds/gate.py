@@ -21,6 +21,7 @@ from proxy.config import GateConfig
 from proxy.deciding import InputsSink
 from proxy.engine.authority import Authority
 from proxy.gate import Gate, GatePorts
+from proxy.world import Clock, wall_clock
 from rules.policy.compile import PolicySet, compile_policy
 from rules.policy.load import load_policy
 
@@ -117,8 +118,9 @@ async def running_gate(
     wrap_ledger=lambda ledger: ledger,
     wrap_reservations=lambda reservations: reservations,
     inputs: InputsSink | None = None,
+    clock: Clock = wall_clock,
 ) -> AsyncIterator[GateWorld]:
-    """A gate on an ephemeral port. `secrets` are tenant acme's."""
+    """A gate on an ephemeral port. `secrets` are tenant acme's; `clock` is what rules are judged by."""
     key = SigningKey.load_or_create(folder / "token.pem")
     issuer = TokenIssuer(key, "exeat:test")
     identifier = Identifier(TokenVerifier({key.kid: key.public}, "exeat:test"))
@@ -135,8 +137,9 @@ async def running_gate(
     authority = Authority.create("Test interception")
     config = config or GateConfig(listen=(("127.0.0.1", 0),))
     ports = GatePorts(
-        world, wrap_ledger(ledger), wrap_reservations(reservations), authority, (), ENVIRONMENT, inputs=inputs
-    )
+        world, wrap_ledger(ledger), wrap_reservations(reservations), authority, (), ENVIRONMENT, inputs=inputs,
+        clock=clock,
+    )  # fmt: skip
     gate = Gate(ports, config)
     await gate.start()
     try:
