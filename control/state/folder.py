@@ -11,7 +11,8 @@ from control.state.errors import StateInvalid, StateLocked
 _FILES: Final = frozenset(
     (
         *("LOCK", "exeat.sqlite", "exeat.sqlite-wal", "exeat.sqlite-shm", "inputs.sqlite", "inputs.sqlite-wal"),
-        *("keys", "ledger", "trust.policy", "operators.sock"),
+        *("register.sqlite", "register.sqlite-wal", "keys", "ledger", "trust.policy"),
+        *("operators.sock", "ledger.sock"),
     )
 )
 
@@ -26,6 +27,7 @@ class Folder:
         self.inputs = path / "inputs.sqlite"
         self.input_keys = self.keys / "inputs.sqlite"
         self.ledger = path / "ledger"
+        self.register = path / "register.sqlite"
         self.trust = path / "trust.policy"
         self._lock: int | None = lock
 

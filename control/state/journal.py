@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from control.state.errors import RecordImpossible, StateUnavailable
+from control.state.ledger_port import LedgerPort
 from control.stores.sqlite import Database, StoreUnavailable
-from ledger import Ledger, LedgerError, Receipt, RecordRefused
+from ledger import LedgerError, Receipt, RecordRefused
 
 logger = logging.getLogger("exeat.state")
 
@@ -42,7 +43,7 @@ class Entry:
 class Journal:
     """Writes records for changes. Safe from any thread."""
 
-    def __init__(self, database: Database, ledger: Ledger) -> None:
+    def __init__(self, database: Database, ledger: LedgerPort) -> None:
         self._database = database
         self._ledger = ledger
 

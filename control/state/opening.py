@@ -2,11 +2,13 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from control.state.errors import StateInvalid
 from control.state.folder import Folder
-from control.stores.lock_store import SqliteLockStore
+from control.state.ledger_port import LedgerPort
+from control.stores.lock_store import SqliteLockStore, open_register, take_over
 from control.stores.sqlite import Database, StoreRefused, StoreUnavailable
 from credentials.envelope import KeyEncryptionKey
 from credentials.keyfile import KeyFileRefused
@@ -17,13 +19,18 @@ from ledger.keys import HOT_FILE, ROOT_FILE
 KEK_FILE = "kek.key"
 TOKEN_FILE = "token.pem"  # noqa: S105
 
+type Join = Callable[[Folder], LedgerPort]
+"""Gives the ledger of a folder that another process writes. Raises `LedgerError`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
     """Open, ours, and fitting together."""
 
     database: Database
-    ledger: Ledger
+    ledger: LedgerPort
+    register: Database | None
+    """Of the ledger that this process writes itself; None where the sequencer's process does."""
     kek: KeyEncryptionKey
     signing: SigningKey
     instance: str
@@ -31,9 +38,13 @@ class Ground:
     """Of the ledger, and issuer of the credentials: `exeat/<instance>`."""
 
 
-def open_ground(folder: Folder) -> Ground:
-    """Database, keys and ledger of the folder; each made first where the state is new. Raises `StateInvalid`."""
+def open_ground(folder: Folder, join: Join | None = None) -> Ground:
+    """Database, keys and ledger of the folder; each made first where the state is new. Raises `StateInvalid`.
+
+    With `join` the ledger is the one that it gives, which another process writes and which has to be there.
+    """
     _refuse_lost(folder)
+    register: Database | None = None
     try:
         database = Database.open(folder.database)
     except StoreRefused as error:
@@ -46,26 +57,39 @@ def open_ground(folder: Folder) -> Ground:
         kek, instance = _identity(database, folder)
         signing = SigningKey.load_or_create(folder.keys / TOKEN_FILE)
         origin = f"exeat/{instance}"
-        ledger = _ledger(database, folder, origin)
+        if join is None:
+            register = open_register(folder.register)
+            ledger: LedgerPort = _ledger(database, register, folder, origin)
+        else:
+            ledger = _joined(join(folder), origin)
     except KeyFileRefused as error:
-        database.close()
+        _close(database, register)
         raise StateInvalid(f"{error.path}: {error.problem}", error.fix) from error
+    except StoreRefused as error:
+        _close(database, register)
+        raise StateInvalid(str(error)) from error
     except (StoreUnavailable, OSError) as error:
-        database.close()
+        _close(database, register)
         raise StateInvalid(f"the state cannot be opened: {error}", "Look at the disk and its permissions.") from error
     except LedgerError as error:
-        database.close()
+        _close(database, register)
         raise StateInvalid(f"the ledger cannot be opened: {error}") from error
     except BaseException:
-        database.close()
+        _close(database, register)
         raise
     try:
         _write_trust(folder, ledger)
     except BaseException:
         ledger.close()
-        database.close()
+        _close(database, register)
         raise
-    return Ground(database, ledger, kek, signing, instance, origin)
+    return Ground(database, ledger, register, kek, signing, instance, origin)
+
+
+def _close(database: Database, register: Database | None) -> None:
+    if register is not None:
+        register.close()
+    database.close()
 
 
 def _refuse_lost(folder: Folder) -> None:
@@ -78,6 +102,7 @@ def _refuse_lost(folder: Folder) -> None:
         return
     for left in (
         folder.ledger,
+        folder.register,
         folder.trust,
         *(folder.keys / name for name in (ROOT_FILE, HOT_FILE, TOKEN_FILE, KEK_FILE)),
     ):
@@ -107,20 +132,38 @@ def _identity(database: Database, folder: Folder) -> tuple[KeyEncryptionKey, str
     return kek, known["instance"]
 
 
-def _ledger(database: Database, folder: Folder, origin: str) -> Ledger:
-    register = SqliteLockStore(database)
+def _ledger(database: Database, register: Database, folder: Folder, origin: str) -> Ledger:
+    take_over(database, register)
+    store = SqliteLockStore(register)
     if (folder.ledger / "LEDGER.json").exists():
-        ledger = Ledger.open(folder.ledger, keys=folder.keys, lock_store=register)
-        if ledger.origin != origin:
-            ledger.close()
-            raise StateInvalid(
-                f"the ledger is {ledger.origin}, the database belongs to {origin}", "Restore both from one backup."
-            )
-        return ledger
-    return Ledger.create(folder.ledger, keys=folder.keys, lock_store=register, origin=origin)
+        ledger = _joined(Ledger.open(folder.ledger, keys=folder.keys, lock_store=store), origin)
+    elif database.query("SELECT 1 FROM instance WHERE key = 'ledger'"):
+        # The register's file may be gone with it; the database remembers.
+        raise StateInvalid(
+            f"{folder.ledger} is missing: this state has lost its ledger", f"Restore {folder.path} from a backup."
+        )
+    else:
+        ledger = Ledger.create(folder.ledger, keys=folder.keys, lock_store=store, origin=origin)
+    try:
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO instance (key, value) VALUES ('ledger', 'made') ON CONFLICT DO NOTHING")
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
 
 
-def _write_trust(folder: Folder, ledger: Ledger) -> None:
+def _joined[L: LedgerPort](ledger: L, origin: str) -> L:
+    """The ledger, if it is of this database."""
+    if ledger.origin != origin:
+        ledger.close()
+        raise StateInvalid(
+            f"the ledger is {ledger.origin}, the database belongs to {origin}", "Restore both from one backup."
+        )
+    return ledger
+
+
+def _write_trust(folder: Folder, ledger: LedgerPort) -> None:
     """The trust file for auditors stands beside the ledger. It is never overwritten: an auditor may have it already."""
     if folder.trust.exists():
         return

@@ -7,7 +7,8 @@ One pass over the records since the last snapshot of limits, or since the oldest
 (2) a revocation or restore that the ledger has and the database has not is rolled forward;
 (3) a change that was withdrawn, because its record was not known to be durable, and is recorded all the same, is
     contradicted by another record: the last activation in the ledger is always of the active policy;
-(4) counters of limits are rebuilt.
+(4) counters of limits are rebuilt;
+(5) a record of an opening that the database does not know of says that the database is an older copy: refused.
 """
 
 import logging
@@ -16,29 +17,34 @@ from typing import Any, cast
 
 from control.state.errors import RecordImpossible, StateInvalid
 from control.state.journal import Entry, Journal
+from control.state.ledger_port import LedgerPort
 from control.state.policies import Policies
 from control.state.revocations import Order, StopOrders
 from control.stores.limits import EmbeddedReservations
 from control.stores.limits_replay import LimitsSnapshot, LimitsStore, Replay, SnapshotRefused
 from credentials.actor import SYSTEM
 from credentials.revocation import RevocationRefused, Target, TargetKind
-from ledger import Ledger, LedgerRefused, Record, read_records
+from ledger import LedgerRefused, Record, read_records
 
 logger = logging.getLogger("exeat.state")
 
 _ORDERS = ("revocation.issue", "revocation.restore")
+OPENED = "state.open"
+"""The act that numbers the times a state was opened, in its database and in its ledger."""
 
 
 @dataclass(slots=True)
 class Recovery:
     """One start's reconciliation. `run` once, before anything else uses the state."""
 
-    ledger: Ledger
+    ledger: LedgerPort
     journal: Journal
     policies: Policies
     orders: StopOrders
     limits: LimitsStore
     reservations: EmbeddedReservations
+    opened: int
+    """How often the state was opened before, as its database knows."""
     _found: dict[int, int] = field(default_factory=dict)
     """Journal entry to the seq of its record."""
     _activated: tuple[str, int] | None = None
@@ -73,6 +79,7 @@ class Recovery:
         # (1) an entry's record lies behind the size that the entry names; (4) reads on from the snapshot
         start = min([counted, *(entry.after_size for entry in entries)])
         for record in read_records(self.ledger.directory, start=start):
+            self._refuse_older(record)
             if record.seq >= counted:
                 replay.feed(record.body)
             for entry in waiting:
@@ -85,6 +92,17 @@ class Recovery:
             elif record.type in _ORDERS and record.body["epoch"] not in known:
                 self._roll_forward(record)
         replay.finish(self.reservations)
+
+    def _refuse_older(self, record: Record) -> None:
+        """(5) The snapshot of an older copy lies before that record, so reading comes by."""
+        if record.type != "operator.act" or record.body["act"] != OPENED:
+            return
+        number = int(cast("dict[str, str]", record.body["detail"])["number"])
+        if number > self.opened:
+            raise StateInvalid(
+                f"the ledger knows opening {number} of this state, the database {self.opened}: an older one was restored",
+                "Restore the newest database.",
+            )
 
     def _roll_forward(self, record: Record) -> None:
         """(2)"""

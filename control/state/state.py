@@ -18,22 +18,23 @@ from control.state.commitment_keys import CommitmentKeys
 from control.state.errors import StateError, StateInvalid, StateUnavailable
 from control.state.folder import Folder
 from control.state.journal import Journal
-from control.state.opening import Ground, open_ground
+from control.state.ledger_port import LedgerPort
+from control.state.opening import Ground, Join, open_ground
 from control.state.policies import Activation, Applied, Policies, Stored
-from control.state.recovery import Recovery
+from control.state.recovery import OPENED, Recovery
 from control.state.revocations import RestoreDone, RevocationDone, StopOrders
 from control.state.sealing import THUMBPRINTS, Secrets, SecretVersion, missing_secrets
 from control.state.tokens import Tokens
 from control.stores.limits import EmbeddedReservations
 from control.stores.limits_replay import LimitsSnapshot, LimitsStore
 from control.stores.sqlite import StoreUnavailable
-from credentials.actor import Actor
+from credentials.actor import SYSTEM, Actor
 from credentials.identifier import Identifier
 from credentials.principal import Principal
 from credentials.revocation import Revocations, Target
 from credentials.secret import Secret
 from credentials.tokens import IssuedToken, TokenIssuer, TokenVerifier
-from ledger import Ledger, LedgerError, Receipt
+from ledger import LedgerError, Receipt
 from rules.policy.compile import KEEP_INPUTS_SECONDS, PolicySet
 from rules.policy.source import PolicySource
 
@@ -54,9 +55,10 @@ class State:
         self.keys = folder.keys
         self.trust_file = folder.trust
         self.instance: str = ground.instance
-        self.ledger: Ledger = ground.ledger
+        self.ledger: LedgerPort = ground.ledger
         self._folder = folder
         self._database = ground.database
+        self._register = ground.register
         self._changes = RLock()
         self._closed = False
         self._journal = Journal(ground.database, ground.ledger)
@@ -82,14 +84,15 @@ class State:
         )
 
     @classmethod
-    def open(cls, directory: Path, *, create: bool, clock: Clock = time.time) -> "State":
+    def open(cls, directory: Path, *, create: bool, clock: Clock = time.time, join: Join | None = None) -> "State":
         """The state in `directory`, held by this process, recovered and consistent; made first if `create`.
 
+        With `join`, its ledger is the one that another process writes (`control.sequencing`).
         Raises `StateLocked` when another process holds it and `StateInvalid` when an operator has to look first.
         """
         folder = Folder.take(directory, create=create)
         try:
-            ground = open_ground(folder)
+            ground = open_ground(folder, join)
         except BaseException:
             folder.close()
             raise
@@ -107,9 +110,29 @@ class State:
             self._orders.load()
             self._secrets.load()
             self._commitments.load()
-            Recovery(self.ledger, self._journal, self._policies, self._orders, self._limits, self.reservations).run()
+            opened = self._opened()
+            Recovery(
+                self.ledger, self._journal, self._policies, self._orders, self._limits, self.reservations, opened
+            ).run()
+            self._count_opening(opened + 1)
         except StoreUnavailable as error:
             raise StateInvalid(f"the database cannot be read: {error}", "Look at the disk.") from error
+
+    def _opened(self) -> int:
+        rows = self._database.query("SELECT value FROM instance WHERE key = 'opened'")
+        return int(rows[0][0]) if rows else 0
+
+    def _count_opening(self, number: int) -> None:
+        """The database and the ledger know of this opening: an older copy of the database is noticed by the next."""
+        content = {"act": OPENED, "actor": SYSTEM.as_record(), "detail": {"number": str(number)}}
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO instance (key, value) VALUES ('opened', ?) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (str(number),),
+            )
+            entry = self._journal.put(connection, "operator.act", "-", content)
+        self._journal.record(entry)
 
     # --- what is in force; read from any thread ---
 
@@ -307,7 +330,9 @@ class State:
         self._closed = True
         problems: list[str] = []
         self.inputs.close()
-        for step in (self.save_limits, self.ledger.close, self._database.close):
+        # Where others write calls too, these counters did not see them; the next start counts from the last snapshot.
+        save = (self.save_limits,) if self._register is not None else ()
+        for step in (*save, self.ledger.close, self._close_stores):
             try:
                 step()
             except (StateError, LedgerError, OSError) as error:
@@ -324,8 +349,13 @@ class State:
             self.ledger.close()
         except LedgerError as error:
             logger.error("the ledger could not be closed: %s", error)
-        self._database.close()
+        self._close_stores()
         self._folder.close()
+
+    def _close_stores(self) -> None:
+        if self._register is not None:
+            self._register.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,43 @@
-"""The ledger's register, in the database: outside the ledger's own folder, so that a restored copy is noticed."""
+"""The ledger's register, in a database of its own: outside the ledger's folder, so that a restored copy is noticed.
 
-from control.stores.sqlite import Database, StoreUnavailable
+It has its own file because its writer does: with several workers the ledger belongs to the sequencer's process, while
+the state's database stays with the control process, each in exclusive mode.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from control.stores.sqlite import Database, Schema, StoreRefused, StoreUnavailable
+
+REGISTER: Final = Schema(
+    0x45584152,  # "EXAR"
+    (("CREATE TABLE newest_checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), note BLOB NOT NULL)",),),
+)
+
+
+def open_register(path: Path) -> Database:
+    """The register's database, made first where there is none. Raises `StoreRefused` or `StoreUnavailable`."""
+    return Database.open(path, REGISTER)
+
+
+def take_over(state: Database, register: Database) -> None:
+    """What earlier versions kept in the state's database is in the register, and no longer in the other.
+
+    First written, then removed: a crash between them leaves both the same. Raises `StoreRefused` when they differ, for
+    then one of the files is not of this state, and `StoreUnavailable`.
+    """
+    old = state.query("SELECT note FROM newest_checkpoint")
+    if not old:
+        return
+    note, held = bytes(old[0][0]), SqliteLockStore(register).load()
+    if held is not None and held != note:
+        raise StoreRefused(
+            "the state's database and register.sqlite name two newest checkpoints; restore the folder from one backup"
+        )
+    with register.transaction() as connection:
+        connection.execute("INSERT INTO newest_checkpoint (one, note) VALUES (1, ?) ON CONFLICT DO NOTHING", (note,))
+    with state.transaction() as connection:
+        connection.execute("DELETE FROM newest_checkpoint")
 
 
 class SqliteLockStore:

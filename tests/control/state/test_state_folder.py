@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from control.state import State, StateInvalid, StateLocked
+from control.stores.lock_store import SqliteLockStore, open_register
+from control.stores.sqlite import Database
 from credentials.actor import Actor
 from credentials.secret import Secret
 from ledger import Trust
@@ -131,8 +133,29 @@ class TestPartsThatDoNotBelongTogether:
     def test_a_missing_ledger_is_not_replaced_by_an_empty_one(self, folder: Path) -> None:
         State.open(folder, create=True).close()
         shutil.rmtree(folder / "ledger")
-        with pytest.raises(StateInvalid, match="knows a ledger"):
+        with pytest.raises(StateInvalid, match="lost its ledger"):
             State.open(folder, create=True)
+
+    def test_a_ledger_and_its_register_missing_together(self, folder: Path) -> None:
+        State.open(folder, create=True).close()
+        shutil.rmtree(folder / "ledger")
+        (folder / "register.sqlite").unlink()
+        with pytest.raises(StateInvalid, match="lost its ledger"):
+            State.open(folder, create=True)
+
+    def test_a_missing_register_is_not_replaced_by_an_empty_one(self, folder: Path) -> None:
+        State.open(folder, create=True).close()
+        (folder / "register.sqlite").unlink()
+        with pytest.raises(StateInvalid, match="store was lost"):
+            State.open(folder, create=True)
+
+    def test_a_register_restored_from_before_is_noticed(self, folder: Path, tmp_path: Path) -> None:
+        State.open(folder, create=True).close()
+        shutil.copy(folder / "register.sqlite", tmp_path / "backup")
+        State.open(folder, create=False).close()
+        shutil.copy(tmp_path / "backup", folder / "register.sqlite")
+        with pytest.raises(StateInvalid, match="restored"):
+            State.open(folder, create=False)
 
     def test_a_missing_database_is_not_replaced_by_an_empty_one(self, folder: Path) -> None:
         State.open(folder, create=True).close()
@@ -145,7 +168,7 @@ class TestPartsThatDoNotBelongTogether:
     def test_a_key_alone_says_that_there_was_a_state(self, folder: Path, left: str) -> None:
         """A new state would begin at epoch 0, where no revocation of the old one counts."""
         State.open(folder, create=True).close()
-        for path in (*folder.glob("exeat.sqlite*"), folder / "trust.policy"):
+        for path in (*folder.glob("*.sqlite*"), folder / "trust.policy"):
             path.unlink()
         shutil.rmtree(folder / "ledger")
         for path in (folder / "keys").iterdir():
@@ -175,6 +198,49 @@ class TestPartsThatDoNotBelongTogether:
         shutil.copytree(tmp_path / "backup", folder / "ledger")
         with pytest.raises(StateInvalid, match="lost"):
             State.open(folder, create=False)
+
+
+class TestARegisterOfAnEarlierVersion:
+    """It stood in the state's database."""
+
+    @staticmethod
+    def _put_back(folder: Path) -> bytes:
+        register = open_register(folder / "register.sqlite")
+        note = SqliteLockStore(register).load()
+        register.close()
+        assert note is not None
+        database = Database.open(folder / "exeat.sqlite")
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO newest_checkpoint (one, note) VALUES (1, ?)", (note,))
+        database.close()
+        return note
+
+    @staticmethod
+    def _held(folder: Path) -> int:
+        database = Database.open(folder / "exeat.sqlite")
+        rows = len(database.query("SELECT 1 FROM newest_checkpoint"))
+        database.close()
+        return rows
+
+    @pytest.mark.parametrize("crashed", [False, True], ids=["first time", "after a crash between the two files"])
+    def test_is_taken_over(self, folder: Path, crashed: bool) -> None:
+        State.open(folder, create=True).close()
+        self._put_back(folder)
+        if not crashed:
+            (folder / "register.sqlite").unlink()
+        State.open(folder, create=False).close()
+        assert self._held(folder) == 0
+        State.open(folder, create=False).close()
+
+    def test_is_refused_beside_another(self, folder: Path) -> None:
+        State.open(folder, create=True).close()
+        note = self._put_back(folder)
+        register = open_register(folder / "register.sqlite")
+        SqliteLockStore(register).compare_and_swap(note, b"another")
+        register.close()
+        with pytest.raises(StateInvalid, match="two newest checkpoints"):
+            State.open(folder, create=False)
+        assert self._held(folder) == 1
 
 
 def test_what_failed_to_open_leaves_no_lock_behind(folder: Path) -> None:
