@@ -10,18 +10,17 @@ true). Order of the end: not ready, drain, operators and health, state.
 """
 
 import asyncio
-import hashlib
 import logging
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from control import peers
 from control.authorities import Authorities
 from control.doors import Doors, TlsWanted
+from control.gates import environment_of, gate_config
 from control.node import Node, OwnGate
 from control.remote import SOCKET_NAME
 from control.side import ControlSide, health_socket, name_of
@@ -37,7 +36,6 @@ from control.startup import (
 )
 from control.state import State, StateInvalid, StateLocked, StateUnavailable
 from control.threads import ControlThread
-from proxy.config import GateConfig
 from proxy.engine.authority import AuthorityInvalid
 from proxy.gate import DrainReport, Gate, GatePorts
 
@@ -78,6 +76,8 @@ class Announcement:
     health: str | None
     policy: str | None
     unsafe: tuple[str, ...]
+    workers: int = 0
+    """Processes that serve agents; 0: this one."""
 
 
 def serve(config: UpConfig, announce: Callable[[Announcement], None]) -> DrainReport:
@@ -203,23 +203,13 @@ class _Service:
                 logger.error("the limits' snapshot could not be stored and is tried again: %s", error.message)
 
     def _gate(self, own_listeners: tuple[tuple[str, int], ...]) -> Gate:
-        config = GateConfig(
-            listen=tuple((address.host, address.port) for address in self.config.listen),
-            listen_tls=tuple((address.host, address.port) for address in self.config.tls.listen),
-            names=self.doors.names,
-            max_connections=self.max_connections,
-            # Where few files may be open no one account, and no crowd of strangers, takes all connections either.
-            max_connections_per_account=max(1, min(1_000, self.max_connections // 4)),
-            max_unidentified_connections=max(1, min(512, self.max_connections // 4)),
-            unsafe=self.unsafe,
+        config = gate_config(
+            tuple((address.host, address.port) for address in self.config.listen),
+            tuple((address.host, address.port) for address in self.config.tls.listen),
+            self.doors.names,
+            self.unsafe,
+            self.max_connections,
         )
-        environment: dict[str, object] = {
-            "proxy": version("exeat"),
-            # Everything that decides how calls are handled, the policy aside, which has its own digest.
-            "config": hashlib.sha256(repr(config).encode()).hexdigest()[:16],
-            "worker": "w0",
-            "unsafe": list(self.unsafe),
-        }
         state = self.state
         ports = GatePorts(
             world=state,
@@ -227,7 +217,7 @@ class _Service:
             reservations=state.reservations,
             authority=self.doors.authorities.active,
             own_listeners=own_listeners,
-            environment=environment,
+            environment=environment_of(config, "w0"),
             own_certificate=None if self.doors.certificate is None else self.doors.certificate.context,
             inputs=state.inputs,
         )

@@ -12,7 +12,7 @@ _FILES: Final = frozenset(
     (
         *("LOCK", "exeat.sqlite", "exeat.sqlite-wal", "exeat.sqlite-shm", "inputs.sqlite", "inputs.sqlite-wal"),
         *("register.sqlite", "register.sqlite-wal", "keys", "ledger", "trust.policy"),
-        *("operators.sock", "ledger.sock"),
+        *("operators.sock", "ledger.sock", "workers.sock"),
     )
 )
 
