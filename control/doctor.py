@@ -20,11 +20,12 @@ from cryptography import x509
 
 from control.environment import MATRIX, Value
 from control.observed import ENDED, ENDS_SOON
-from control.operations import OperationError, Status
+from control.operations import OperationError
 from control.relay_head import encode_basic
 from control.remote import SOCKET_NAME, Remote
 from control.separation import readable_keys
 from control.startup import foreign_packages, key_log_variables
+from control.status_views import Status
 
 FREE_BYTES = 256 * 1024 * 1024
 """Four times the reserve below which the ledger refuses intents."""

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from control.environment import TrustFiles, proxy_url, variables, write_trust_files
-from control.operations import Access, TokenIssued, Unavailable
+from control.operations import TokenIssued, Unavailable
 from control.relay import DoorAccess, Relay
 from control.remote import Remote
 from control.renewal import keep_renewed
+from control.status_views import Access
 from credentials.secret import Secret
 
 

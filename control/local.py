@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 from control import authority_life, policy_life
 from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
+from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
+from control.local_fleet import LocalFleet
 from control.local_inputs import LocalInputs
 from control.observed import observed_warnings
 from control.operations import (
-    Access,
     Act,
-    ActiveRevocation,
-    InFlightCall,
-    LedgerStatus,
     OperationError,
     PolicyApplied,
     PolicyInForce,
@@ -37,7 +35,6 @@ from control.operations import (
     Revoked,
     SecretListed,
     SecretSet,
-    Status,
     TokenInspected,
     TokenIssued,
     TokenRequest,
@@ -55,6 +52,7 @@ from control.state import (
     StateRefused,
     StateUnavailable,
 )
+from control.status_views import Access, ActiveRevocation, InFlightCall, LedgerStatus, Status
 from credentials.actor import Actor
 from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret
@@ -76,6 +74,7 @@ class Local:
         self._actor = actor
         self._node = node
         self.inputs: InputOperations = LocalInputs(state, actor)
+        self.fleet: FleetOperations = LocalFleet(state, actor, node)
 
     def status(self) -> Status:
         """See `Operations.status`."""

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from control.authorities import Authorities
 from control.authority_life import WARNING
-from control.operations import Access, InFlightCall
+from control.fleet_views import FleetShown
+from control.status_views import Access, InFlightCall
 from credentials.revocation import Target
 from proxy.engine.authority import Authority
 from proxy.engine.operator_certificate import OperatorCertificate
@@ -53,6 +54,18 @@ class Gates(Protocol):
         """Certificates are the authority's from now on, or as soon as a gate gets to it."""
         ...
 
+    def fleet(self) -> FleetShown:
+        """The processes, where there are several."""
+        ...
+
+    def replace(self) -> bool:
+        """The workers are being replaced; False where there is nobody to do it."""
+        ...
+
+    def warnings(self) -> tuple[str, ...]:
+        """What works now and should be looked at."""
+        ...
+
     def metrics(self) -> str:
         """What is counted, in Prometheus' text format."""
         ...
@@ -94,6 +107,18 @@ class OwnGate:
             self._gate.sign_with(authority)
         except CutUnconfirmed:
             logger.warning("the proxy is busy and signs with the new authority as soon as it gets to it")
+
+    def fleet(self) -> FleetShown:
+        """See `Gates`."""
+        return FleetShown(0, ())
+
+    def replace(self) -> bool:
+        """See `Gates`."""
+        return False
+
+    def warnings(self) -> tuple[str, ...]:
+        """See `Gates`."""
+        return ()
 
     def metrics(self) -> str:
         """See `Gates`."""
@@ -171,7 +196,7 @@ class Node:
     def warnings(self) -> tuple[str, ...]:
         """What works now and will not for ever."""
         now = datetime.now(UTC)
-        found = []
+        found = [*self.gates.warnings()]
         left = self.authorities.active.expires_at - now
         if left < WARNING:
             found.append(f"the authority expires in {left.days} days; exeat ca show says what to do")

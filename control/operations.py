@@ -12,8 +12,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from control.authority_views import AuthoritiesShown, RotationAsked
+from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
 from control.policy_views import PolicyActivation
+from control.status_views import Access, InFlightCall, Status
 from credentials.revocation import Target
 from credentials.secret import Secret
 
@@ -180,24 +182,6 @@ class TokenInspected:
 
 
 @dataclass(frozen=True, slots=True)
-class InFlightCall:
-    """One call between its intent and its outcome."""
-
-    call: str
-    tenant: str
-    account: str
-    run: str
-    operation: str
-    """Connection, method and route."""
-    phase: str
-    seconds: float
-    sent: bool
-    """True when a byte may have reached the service."""
-    amount_micros: int
-    currency: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Revoked:
     """A revocation is in force here: refused from now on, and cut."""
 
@@ -234,16 +218,6 @@ class Restored:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveRevocation:
-    """A stop order still in force for new credentials."""
-
-    epoch: int
-    target: str
-    at: str
-    reason: str
-
-
 class Act(StrEnum):
     """What else an operator's command may have on record. Its detail is what that command declares."""
 
@@ -258,62 +232,6 @@ class Recorded:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerStatus:
-    """Where the ledger stands."""
-
-    origin: str
-    records: int
-    lag_records: int
-    lag_seconds: float
-    halted: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What an agent needs besides its credential."""
-
-    host: str | None
-    """The door; None when no process listens."""
-    port: int | None
-    authority_pem: str
-    """Everything to be trusted, several certificates while one authority follows another."""
-    server_name: str | None = None
-    """The door speaks TLS, and its certificate is for this name; None: it is plain, on loopback."""
-    door_pem: str = ""
-    """Certificates to verify a TLS door against."""
-    remote: str | None = None
-    """`NAME:PORT` of a TLS door as other machines reach it; None when there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The state of an installation. Without a running process the last five members are empty."""
-
-    version: str
-    instance: str
-    state: str
-    policy: str | None
-    tenants: tuple[str, ...]
-    accounts: int
-    connections: int
-    secrets_missing: tuple[str, ...]
-    warnings: tuple[str, ...]
-    """What works, and will not for ever."""
-    faults: tuple[str, ...]
-    """What is stored and cannot be used; what needs it is denied."""
-    epoch: int
-    revocations: tuple[ActiveRevocation, ...]
-    ledger: LedgerStatus
-    running: bool
-    pid: int | None
-    listening: tuple[str, ...]
-    health: str | None
-    draining: bool
-    unsafe: tuple[str, ...]
-    in_flight: tuple[InFlightCall, ...]
-
-
 class Operations(Protocol):
     """Everything an operator can do to one installation.
 
@@ -322,6 +240,8 @@ class Operations(Protocol):
 
     inputs: InputOperations
     """What calls were decided on."""
+    fleet: FleetOperations
+    """The processes that serve agents."""
 
     def status(self) -> Status:
         """What is installed, active and in flight."""

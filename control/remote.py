@@ -14,9 +14,9 @@ from pathlib import Path
 
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.codec import CodecError, from_json, to_json
+from control.fleet_views import FleetOperations, FleetShown
 from control.input_views import InputOperations, InputsErased, InputsPage, InputsShown, InputsWanted
 from control.operations import (
-    Access,
     Act,
     OperationError,
     PolicyApplied,
@@ -31,7 +31,6 @@ from control.operations import (
     Revoked,
     SecretListed,
     SecretSet,
-    Status,
     TokenInspected,
     TokenIssued,
     TokenRequest,
@@ -40,6 +39,7 @@ from control.operations import (
     WrongUse,
 )
 from control.policy_views import PolicyActivation
+from control.status_views import Access, Status
 from credentials.revocation import Target
 from credentials.secret import Secret
 
@@ -74,6 +74,21 @@ class RemoteInputs:
         return from_json(InputsErased, self._ask("POST", "/inputs/erase", body))
 
 
+class RemoteFleet:
+    """`FleetOperations` by asking the running process."""
+
+    def __init__(self, ask: Callable[[str, str, object], object]) -> None:
+        self._ask = ask
+
+    def show(self) -> FleetShown:
+        """See `FleetOperations.show`."""
+        return from_json(FleetShown, self._ask("GET", "/workers", None))
+
+    def replace(self) -> FleetShown:
+        """See `FleetOperations.replace`."""
+        return from_json(FleetShown, self._ask("POST", "/workers/replace", {}))
+
+
 class _SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("operators", timeout=TIMEOUT_SECONDS)
@@ -95,6 +110,7 @@ class Remote:
     def __init__(self, state: Path) -> None:
         self._socket = state / SOCKET_NAME
         self.inputs: InputOperations = RemoteInputs(self._ask)
+        self.fleet: FleetOperations = RemoteFleet(self._ask)
 
     def answers(self) -> bool:
         """True when a process accepts connections on the socket."""

@@ -105,6 +105,10 @@ class SecretRequest(_Strict):
             raise WrongUse("the secret is not base64") from None
 
 
+class Nothing(_Strict):
+    """`POST /workers/replace`."""
+
+
 class Moment(_Strict):
     """`POST /policy/in-force`."""
 

@@ -44,6 +44,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("restore", "revoke", "restore", "Let a revoked target be issued new credentials."),
     Entry("ca", "ca", "ca", "Show, export and replace the authority that agents trust."),
     Entry("status", "status", "status", "Say what is installed, active and in flight."),
+    Entry("workers", "workers", "workers", "Show and replace the processes that serve agents."),
     Entry("calls", "calls", "calls", "Follow and explain the calls in the ledger."),
     Entry("ledger", "ledger", "ledger", "Verify and read a ledger, offline."),
     Entry("doctor", "doctor", "doctor", "Find what is wrong and say how to mend it."),

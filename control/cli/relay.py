@@ -16,9 +16,10 @@ from control.cli.invocation import Exit, Invocation, Trouble, command_options, s
 from control.codec import Json
 from control.environment import DROPPED, as_dotenv, as_shell, foreign_trust_file, write_trust_files
 from control.kept_relay import kept_relay, run_variables
-from control.operations import Access, TokenIssued, TokenRequest
+from control.operations import TokenIssued, TokenRequest
 from control.relay import Relay
 from control.remote import Remote
+from control.status_views import Access
 from credentials.secret import Secret
 
 ENDS = (signal.SIGTERM, signal.SIGINT)

@@ -18,9 +18,10 @@ from control.cli.invocation import Exit, Invocation, Trouble, command_options, s
 from control.environment import agent_environment, private_trust_files
 from control.isolation.program import UNPRIVILEGED, Identity, IsolationRefused, Plan, Prepared, prepare
 from control.kept_relay import kept_relay, run_variables
-from control.operations import Access, Act, TokenIssued, TokenRequest
+from control.operations import Act, TokenIssued, TokenRequest
 from control.remote import Remote
 from control.separation import shares_user
+from control.status_views import Access
 
 NOT_FOUND = 127
 """As shells answer for a program that does not exist."""

@@ -5,7 +5,7 @@ import click
 from control.cli.connect import operations
 from control.cli.invocation import Invocation, columns, command_options, counted
 from control.codec import to_json
-from control.operations import InFlightCall, Status
+from control.status_views import InFlightCall, Status
 
 
 @click.command(short_help="Say what is installed, active and in flight.")

@@ -15,10 +15,11 @@ from control.fleet.frames import VERSION, FrameInvalid, Message, read_message
 from control.fleet.members import Member, next_number
 from control.fleet.metrics import summed
 from control.fleet.snapshot import Snapshot
+from control.fleet_views import FleetShown, WorkerShown
 from control.node import Cut
-from control.operations import InFlightCall
 from control.peers import admits, peer_uid
 from control.state import State
+from control.status_views import InFlightCall
 from control.threads import ControlThread
 from credentials.revocation import Target
 from proxy.engine.authority import Authority
@@ -41,8 +42,9 @@ class Fleet:
     authority: Callable[[], Authority]
     wanted: int
     """How many workers there should be."""
-    changed: Callable[[], None] = lambda: None
-    """Called on the control loop when a worker serves or is gone."""
+    roll: Callable[[], None] | None = None
+    """Tells the supervisor to replace the workers."""
+    replacing: bool = False
     _members: set[Member] = field(default_factory=set)
     _number: int = 0
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -93,6 +95,33 @@ class Fleet:
         """The workers' metrics, summed."""
         answers = self.thread.submit(lambda: self._ask_all("metrics")).result(ASK_SECONDS + 2)
         return summed([body["text"] for body in answers if "text" in body])
+
+    def fleet(self) -> FleetShown:
+        """Who is there."""
+        members = sorted(self._members, key=lambda member: (member.slot, member.worker))
+        shown = (WorkerShown(one.worker, one.slot, one.pid, bool(one.serves), one.agreed.is_set()) for one in members)
+        return FleetShown(self.wanted, tuple(shown), self.replacing)
+
+    def replace(self) -> bool:
+        """The supervisor replaces the workers, one after the other."""
+        if self.roll is None:
+            return False
+        self.replacing = True
+        self.roll()
+        return True
+
+    def warnings(self) -> tuple[str, ...]:
+        """What should be looked at."""
+        found = []
+        if (serving := self.serving) < self.wanted and not self.replacing:
+            found.append(f"{serving} of {self.wanted} workers serve agents; the log says what became of the others")
+        if self.inputs_lost:
+            found.append(f"the decision inputs of {self.inputs_lost} calls were lost in workers")
+        return tuple(found)
+
+    def why_not(self) -> str | None:
+        """Why no agent can be served; None when one can."""
+        return None if self.serving else "no worker serves"
 
     def sign_with(self, authority: Authority) -> None:
         """Certificates are the authority's from now on."""
@@ -171,7 +200,6 @@ class Fleet:
             if member is not None:
                 self._members.discard(member)
                 member.gone()
-                self.changed()
 
     def _heard(self, member: Member, message: Message) -> None:
         if message.kind == inputs.KIND:
@@ -180,8 +208,6 @@ class Fleet:
                 self.state.inputs.keep(decided)
             return
         member.heard(message)
-        if message.kind == "serves":
-            self.changed()
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -31,5 +31,8 @@ class Plan:
     @classmethod
     def of_line(cls, line: dict[str, Any]) -> Self:
         """What `as_line` wrote, read back from JSON."""
-        values = {field.name: line[field.name] for field in fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values: dict[str, Any] = {}
+        for one in fields(cls):
+            value = line[one.name]
+            values[one.name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from control.operations import InFlightCall
+from control.status_views import InFlightCall
 from credentials.revocation import Target, TargetKind
 from proxy.live import CutReport, InFlight
 

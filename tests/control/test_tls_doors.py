@@ -76,8 +76,8 @@ def test_run_reaches_a_tls_door_and_verifies_it(place: Place) -> None:
 def test_a_relay_gives_its_credential_to_no_other_server(place: Place, tmp_path: Path) -> None:
     """Whoever takes the door's address without its key sees a handshake and nothing in it."""
     from control.kept_relay import door_context
-    from control.operations import Access
     from control.relay import DoorAccess, Relay
+    from control.status_views import Access
     from credentials.secret import Secret
 
     async def ask() -> tuple[bytes, list[bytes]]:

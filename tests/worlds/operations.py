@@ -7,8 +7,6 @@ from typing import Any
 from control.authority_views import AuthoritiesShown, AuthorityShown, RotationAsked
 from control.input_views import InputsErased, InputsPage, InputsRead, InputsShown, InputsWanted
 from control.operations import (
-    Access,
-    LedgerStatus,
     PolicyApplied,
     PolicyText,
     Provenance,
@@ -16,13 +14,13 @@ from control.operations import (
     Revoked,
     SecretListed,
     SecretSet,
-    Status,
     TokenInspected,
     TokenIssued,
     TokenRequest,
     WouldRevoke,
 )
 from control.policy_views import PolicyActivation
+from control.status_views import Access, LedgerStatus, Status
 from credentials.actor import Actor
 from credentials.revocation import Target
 from credentials.secret import Secret
