@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 logger = logging.getLogger("exeat.gate")
@@ -19,6 +20,14 @@ BACKLOG: Final = 1024
 _OF_THE_NEWCOMER: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
 _AGAIN_SECONDS: Final = 1.0
 """After want of files or memory, for others to give some back; whoever waits meanwhile waits in the kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Bound sockets that several gates take newcomers from; they stay their owner's."""
+
+    plain: tuple[socket.socket, ...]
+    tls: tuple[socket.socket, ...]
 
 
 class Acceptor:

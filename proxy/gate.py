@@ -8,7 +8,6 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from OpenSSL import SSL
 
 from credentials.principal import Principal
 from credentials.revocation import Target
-from proxy.accepting import Acceptor
+from proxy.accepting import Acceptor, Listeners
 from proxy.attempt import Books
 from proxy.config import GateConfig
 from proxy.connections import Connections
@@ -71,18 +70,10 @@ class GatePorts:
     """The TLS listeners' context for the next handshake; None: with a certificate of `authority`."""
     inputs: InputsSink | None = None
     """Where what calls were decided on is kept; None: nowhere."""
-    listeners: "Listeners | None" = None
+    listeners: Listeners | None = None
     """Sockets that somebody else has bound, in place of `GateConfig.listen` and `listen_tls`."""
     clock: Clock = wall_clock
     """By which rules that ask for the time are judged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """Bound sockets that several gates take newcomers from; they stay their owner's."""
-
-    plain: tuple[socket.socket, ...]
-    tls: tuple[socket.socket, ...]
 
 
 @dataclass(frozen=True, slots=True)

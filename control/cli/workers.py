@@ -26,7 +26,7 @@ def show(invocation: Invocation) -> None:
     if not shown.wanted:
         invocation.answer(to_json(shown), "one process serves agents; exeat up --workers N --redis URL has several")
         return
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (one.worker, f"pid {one.pid}", "serves" if one.serves else "starts", "" if one.follows else "BEHIND")
         for one in shown.workers
     ]
