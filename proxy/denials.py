@@ -19,6 +19,7 @@ _REASONS: Final = {
     403: "Forbidden",
     407: "Proxy Authentication Required",
     408: "Request Timeout",
+    409: "Conflict",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     429: "Too Many Requests",
@@ -30,7 +31,7 @@ _REASONS: Final = {
 _CHALLENGE: Final = 'Basic realm="exeat", charset="UTF-8"'
 _STOP: Final = ("X-Should-Retry", "false")
 """Read by the SDKs of many services (all that one generator makes), which else retry every 408, 409, 429 and 5xx."""
-_RETRY_AFTER: Final = {Code.CONNECTIONS_REACHED: 5, Code.OVERLOADED: 2}
+_RETRY_AFTER: Final = {Code.CONNECTIONS_REACHED: 5, Code.OVERLOADED: 2, Code.IDEMPOTENCY_IN_FLIGHT: 1}
 """Seconds to wait where nobody knows better: what these codes speak of changes within seconds."""
 _NOT_BEFORE: Final = "Do not retry before opens_at; until then the same request is refused."
 DOCUMENTATION: Final = "https://exeat.dev/denials#"

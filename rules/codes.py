@@ -63,6 +63,8 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
     CONCURRENCY_REACHED = "concurrency_reached"
     SPEND_CAP_REACHED = "spend_cap_reached"
+    IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     LIMITS_UNAVAILABLE = "limits_unavailable"
     # (6) commit
     LEDGER_UNAVAILABLE = "ledger_unavailable"
@@ -178,6 +180,12 @@ TABLE: dict[Code, Entry] = {
     Code.CONCURRENCY_REACHED: Entry(429, _T, "Too many calls in flight", "Wait for a call to finish, then retry."),
     Code.SPEND_CAP_REACHED: Entry(
         403, _G, "Spend cap reached", "Do not retry before the window ends; ask the account's owner for more."
+    ),
+    Code.IDEMPOTENCY_IN_FLIGHT: Entry(
+        409, _T, "The same call is in flight", "Wait for Retry-After seconds, then send the same request again."
+    ),
+    Code.IDEMPOTENCY_CONFLICT: Entry(
+        403, _D, "Another call had this idempotency key", "Send a new call under a new idempotency key."
     ),
     Code.LIMITS_UNAVAILABLE: Entry(503, _T, "Limits cannot be checked", "Retry later."),
     Code.LEDGER_UNAVAILABLE: Entry(503, _T, "The call cannot be recorded", "Retry later."),
