@@ -7,6 +7,7 @@ Invariants, each tested against a model:
 3. Releasing and settling are idempotent and never raise; a reservation ends once.
 4. A budget's window never goes back: with the clock set back, an older window counts against the newest seen.
 5. What cannot be understood is not granted: `ReservationsUnavailable`, and the caller denies.
+6. Of several attempts under one idempotency key, one is in flight at a time, and one is charged.
 
 Rates run on the monotonic clock; the wall clock only told the caller which window it is. What survives a restart, and
 how, is in `control.stores.limits_replay`.
@@ -19,6 +20,18 @@ from threading import Lock
 from time import monotonic_ns, time
 from typing import Final
 
+from control.stores.counted import Budget, BudgetUse, Exported, Holder, Key
+from control.stores.verdicts import (
+    ONCE_SECONDS,
+    another_call,
+    cap_reached,
+    check,
+    concurrency_reached,
+    in_flight,
+    paused,
+    rate_limited,
+    told,
+)
 from rules.claims import (
     Claim,
     LeaseClaim,
@@ -30,35 +43,12 @@ from rules.claims import (
     Reserved,
     SpendClaim,
 )
-from rules.codes import Code
 from rules.limits.gcra import Exceeds, gcra
 
 REAP_AFTER_SECONDS: Final = 60
 """A call that is in no list of live calls this long after its reserve has been lost by its owner."""
-
-type Key = tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Budget:
-    """One budget's newest window. Mutable, and private to the store."""
-
-    window: str
-    resets_at: int = 0
-    """Unix seconds; 0 when nobody has said so since the start."""
-    spent: int = 0
-    reserved: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetUse:
-    """What a budget has been used for, in micro-units of its currency."""
-
-    key: str
-    """`tenant/account/currency/period`."""
-    window: str
-    spent_micros: int
-    reserved_micros: int
+WORKER: Final = "w0"
+"""The one process there is."""
 
 
 @dataclass(slots=True)
@@ -70,6 +60,17 @@ class _Hold:
     """(budget, window, amount)."""
     meters: list[str] = field(default_factory=list)
     """Of each of `spends`."""
+    onces: list[tuple[Key, "_Once | None"]] = field(default_factory=list)
+    """Idempotency keys, each with what was known of it before."""
+
+
+@dataclass(slots=True)
+class _Once:
+    digest: str
+    seen_us: int
+    in_flight: bool = True
+    paid: bool = False
+    """An attempt was settled at its whole amounts."""
 
 
 def _monotonic_us() -> int:
@@ -89,6 +90,8 @@ class EmbeddedReservations:
         self._tats: dict[Key, int] = {}
         self._leases: dict[Key, int] = {}
         self._pauses: dict[Key, int] = {}
+        self._onces: dict[Key, _Once] = {}
+        """In the order of their last attempts."""
         self._budgets: dict[str, Budget] = {}
         self._held: dict[str, _Hold] = {}
         self._ended: list[str] | None = None
@@ -104,17 +107,18 @@ class EmbeddedReservations:
 
     def reserve_now(self, call: str, claims: tuple[Claim, ...]) -> Reserved | Refused:
         """As `reserve`, for callers without a loop."""
+        try:
+            check(claims)
+        except ValueError as error:
+            raise ReservationsUnavailable(str(error)) from error
         with self._lock:
             now_us = self._monotonic_us()
             hold = _Hold(call, now_us)
+            paid = self._is_paid(claims, now_us)
             undo: list[Callable[[], None]] = []
             taken: list[Claim] = []
             for claim in claims:
-                try:
-                    result = self._take(claim, now_us, hold, undo)
-                except ValueError as error:
-                    _undo(undo)
-                    raise ReservationsUnavailable(str(error)) from error
+                result = self._take(claim, now_us, hold, undo, paid)
                 if isinstance(result, Refused):
                     _undo(undo)
                     return result
@@ -168,20 +172,36 @@ class EmbeddedReservations:
         """Reservations that are neither released nor settled."""
         return len(self._held)
 
-    def _take(self, claim: Claim, now_us: int, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
+    async def holders(self, tenant: str) -> tuple[Holder, ...]:
+        """The calls of a tenant that hold a concurrency slot, the oldest first."""
+        with self._lock:
+            now_us, wall = self._monotonic_us(), self._wall_seconds()
+            found = [hold for hold in self._held.values() if any(key[0] == tenant for key in hold.leases)]
+            return tuple(
+                Holder(
+                    hold.call,
+                    WORKER,
+                    wall - (now_us - hold.taken_us) / 1e6,
+                    tuple("/".join(key) for key in hold.leases),
+                )
+                for hold in found
+            )
+
+    def _take(
+        self, claim: Claim, now_us: int, hold: _Hold, undo: list[Callable[[], None]], paid: bool
+    ) -> Claim | Refused:
         match claim:
             case RateClaim():
                 return self._take_rate(claim, now_us, undo)
             case LeaseClaim():
                 return self._take_lease(claim, hold, undo)
             case SpendClaim():
-                return self._take_spend(claim, hold, undo)
+                return replace(claim, amount_micros=0) if paid else self._take_spend(claim, hold, undo)
             case PauseClaim():
-                return self._look_at_pause(claim, now_us)
+                until_us = self._pauses.get(claim.key, 0)
+                return paused(claim, until_us - now_us) if until_us > now_us else claim
             case OnceClaim():
-                raise ValueError("idempotency keys are not kept yet")
-            case _:  # a kind of claim that a newer policy asks and this store does not know
-                raise ValueError(f"unknown claim {type(claim).__name__}")
+                return self._take_once(claim, now_us, hold, undo)
 
     def _take_rate(self, claim: RateClaim, now_us: int, undo: list[Callable[[], None]]) -> Claim | Refused:
         before = self._tats.get(claim.key)
@@ -191,40 +211,30 @@ class EmbeddedReservations:
             before = self._tats[claim.key] = tat_us
         verdict = gcra(tat_us, now_us, claim.interval_us, claim.burst)
         if isinstance(verdict, Exceeds):
-            retry = _seconds(verdict.retry_after_us)
-            return Refused(claim, Code.RATE_LIMITED, f"the rate of {claim.limit} is reached", retry)
+            return rate_limited(claim, verdict.retry_after_us)
         self._tats[claim.key] = verdict.tat_us
         undo.append(lambda: _put_back(self._tats, claim.key, before))
         return claim
 
-    def _look_at_pause(self, claim: PauseClaim, now_us: int) -> Claim | Refused:
-        until_us = self._pauses.get(claim.key, 0)
-        if until_us > now_us:
-            return Refused(claim, Code.RATE_LIMITED, "the service has asked to wait", _seconds(until_us - now_us))
-        return claim
-
     def _take_lease(self, claim: LeaseClaim, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
-        if claim.max < 1:
-            raise ValueError("a concurrency cap is at least 1")
         taken = self._leases.get(claim.key, 0)
         if taken >= claim.max:
-            return Refused(claim, Code.CONCURRENCY_REACHED, f"{claim.max} calls are in flight, the most allowed", 1)
+            return concurrency_reached(claim)
         self._leases[claim.key] = taken + 1
         hold.leases.append(claim.key)
         undo.append(lambda: self._give_back(claim.key))
         return claim
 
     def _take_spend(self, claim: SpendClaim, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
-        if claim.amount_micros < 0 or claim.max_micros < 0 or not claim.window:
-            raise ValueError("a spend claim has a window and no negative amount")
         key = "/".join(claim.key)
         budget = self._budgets.get(key)
         rolled = budget is None or claim.window > budget.window
         current = Budget(claim.window) if budget is None or rolled else budget
         if claim.window == current.window:
             current.resets_at = claim.resets_at
-        if current.spent + current.reserved + claim.amount_micros > claim.max_micros:
-            return self._cap_reached(claim, current)
+        used = current.spent + current.reserved
+        if used + claim.amount_micros > claim.max_micros:
+            return cap_reached(claim, current.window, current.resets_at, used, self._wall_seconds())
         if rolled:
             # What older windows still have in flight is settled into nothing: their day is over and was within its cap.
             self._budgets[key] = current
@@ -234,19 +244,37 @@ class EmbeddedReservations:
 
         def put_back() -> None:
             current.reserved -= claim.amount_micros
+            if rolled:
+                _put_back(self._budgets, key, budget)
 
-        undo.append(put_back)  # a window once seen stays seen: only the amount is taken back
+        undo.append(put_back)
         return claim if claim.window == current.window else replace(claim, window=current.window)
 
-    def _cap_reached(self, claim: SpendClaim, budget: Budget) -> Refused:
-        resets_at = budget.resets_at or claim.resets_at
-        retry = max(1, int(resets_at - self._wall_seconds()) + 1)
-        left = max(0, claim.max_micros - budget.spent - budget.reserved)
-        detail = (
-            f"the spend cap of {money(claim.max_micros, claim.unit)} for {budget.window} is reached: "
-            f"{money(left, claim.unit)} left, {money(claim.amount_micros, claim.unit)} needed"
-        )
-        return Refused(claim, Code.SPEND_CAP_REACHED, detail, retry)
+    def _is_paid(self, claims: tuple[Claim, ...], now_us: int) -> bool:
+        """Whether this is an attempt of a call that is charged already. Forgets keys whose day is over."""
+        keys = [claim.key for claim in claims if type(claim) is OnceClaim]
+        if not keys:
+            return False
+        before_us = now_us - ONCE_SECONDS * 1_000_000
+        while self._onces:
+            oldest = next(iter(self._onces))
+            if self._onces[oldest].in_flight or self._onces[oldest].seen_us > before_us:
+                break
+            del self._onces[oldest]
+        return all((once := self._onces.get(key)) is not None and once.paid for key in keys)
+
+    def _take_once(self, claim: OnceClaim, now_us: int, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
+        before = self._onces.pop(claim.key, None)
+        if before is not None and before.digest != claim.digest:
+            self._onces[claim.key] = before
+            return another_call(claim)
+        if before is not None and before.in_flight:
+            self._onces[claim.key] = before
+            return in_flight(claim)
+        self._onces[claim.key] = _Once(claim.digest, now_us, paid=before is not None and before.paid)
+        hold.onces.append((claim.key, before))
+        undo.append(lambda: _put_back(self._onces, claim.key, before))
+        return claim
 
     def _end(self, number: str, spent: object, *, sent: bool = True) -> None:
         """Ends a reservation."""
@@ -258,12 +286,20 @@ class EmbeddedReservations:
                 self._ended.append(hold.call)
             for lease in hold.leases:
                 self._give_back(lease)
+            whole = True
             for (key, window, amount), meter in zip(hold.spends, hold.meters, strict=True):
+                due = told(spent, meter, amount) if sent else 0
+                whole = whole and due >= amount
                 budget = self._budgets.get(key)
                 if budget is not None and budget.window == window:
                     budget.reserved -= amount
-                    if sent:
-                        budget.spent += _told(spent, meter, amount)
+                    budget.spent += due
+            for once_key, before in hold.onces:
+                if sent:
+                    once = self._onces[once_key]
+                    once.in_flight, once.paid = False, once.paid or whole
+                else:
+                    _put_back(self._onces, once_key, before)
 
     def _give_back(self, key: Key) -> None:
         left = self._leases.get(key, 0) - 1
@@ -279,7 +315,7 @@ class EmbeddedReservations:
         with self._lock:
             self._ended = []
 
-    def export(self) -> "Exported":
+    def export(self) -> Exported:
         """Everything that must survive, at one instant. Takes no time that grows with the number of calls served."""
         with self._lock:
             now_us = self._monotonic_us()
@@ -304,43 +340,13 @@ class EmbeddedReservations:
             self._tats = {key: now_us + tat - wall_us for key, tat in tats_wall_us if tat > wall_us}
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """The counters at one instant, on the wall clock."""
-
-    wall_us: int
-    ahead_us: dict[Key, int]
-    """By how much each bucket's next free time lies ahead."""
-    budgets: dict[str, Budget]
-    held: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...]
-    """Calls in flight that have set an amount aside: (call, ((budget, window, amount), ...))."""
-    ended: tuple[str, ...]
-    """Calls that ended while the export was made; what they spent is in `budgets`."""
-
-
-def money(micros: int, currency: str) -> str:
-    """`1.50 USD`, `0.002 USD`: exact, with at least two decimals."""
-    whole, rest = divmod(micros, 1_000_000)
-    return f"{whole}.{f'{rest:06d}'.rstrip('0').ljust(2, '0')} {currency}"
-
-
-def _told(spent: object, meter: str, most: int) -> int:
-    """What was spent by a meter; the most that it can be where nobody says, or what is said is impossible."""
-    amount = spent.get(meter) if isinstance(spent, Mapping) else None
-    return amount if type(amount) is int and amount >= 0 else most
-
-
-def _seconds(microseconds: int) -> int:
-    return max(1, -(-microseconds // 1_000_000))
-
-
 def _undo(undo: list[Callable[[], None]]) -> None:
     for step in reversed(undo):
         step()
 
 
-def _put_back(tats: dict[Key, int], key: Key, before: int | None) -> None:
+def _put_back[K, V](kept: dict[K, V], key: K, before: V | None) -> None:
     if before is None:
-        tats.pop(key, None)
+        kept.pop(key, None)
     else:
-        tats[key] = before
+        kept[key] = before

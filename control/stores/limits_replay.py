@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from control.stores.limits import Budget, EmbeddedReservations, Exported, Key
+from control.stores.counted import Budget, Exported, Key
+from control.stores.limits import EmbeddedReservations
 from control.stores.sqlite import Database
 from rules.claims import RateClaim
 from rules.limits.claims import claims_of

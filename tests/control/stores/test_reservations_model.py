@@ -82,10 +82,8 @@ class ReservationsMachine(RuleBasedStateMachine):
                     if total + claim.amount_micros > CAP:
                         return Code.SPEND_CAP_REACHED, grant
                     newest[account] = window
-                    # A window that was entered stays entered, even when a later claim of the same call is refused.
-                    self.newest[account] = window
                     grant.charged.append((account, window, claim.amount_micros))
-        self.tats = tats
+        self.tats, self.newest = tats, newest
         return None, grant
 
     @rule(target=granted, claims=claim_tuples)
