@@ -1,6 +1,7 @@
 """What every store of counters promises: each test runs against all of them."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -16,7 +17,8 @@ from rules.claims import (
     SpendClaim,
 )
 from rules.codes import Code
-from tests.control.stores.subjects import Embedded, Subject, granted
+from tests.control.stores.subjects import Embedded, Shared, Subject, granted
+from tests.worlds.valkey import Valkey, valkey
 
 pytestmark = pytest.mark.anyio
 
@@ -27,9 +29,22 @@ UNTIL = 4_000_000_000
 """Unix seconds, far ahead of every clock here."""
 
 
-@pytest.fixture(params=["embedded"])
-async def subject(request: pytest.FixtureRequest) -> Subject:
-    return Embedded()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(params=["embedded", "redis"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "embedded":
+        yield Embedded()
+        return
+    shared = Shared(request.getfixturevalue("server"))
+    shared.client.flushall()
+    await shared.start()
+    yield shared
+    await shared.stop()
 
 
 def spend(

@@ -1,0 +1,98 @@
+"""Claims as a script's arguments, and its answers as verdicts."""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Final, assert_never
+
+from control.stores.counted import Key
+from control.stores.verdicts import another_call, cap_reached, concurrency_reached, in_flight, paused, rate_limited
+from rules.claims import Claim, LeaseClaim, OnceClaim, PauseClaim, RateClaim, Refused, SpendClaim
+
+KEPT_AT_ONCE: Final = 200
+
+
+@lru_cache(maxsize=4096)
+def root_of(tenant: str) -> bytes:
+    """The key under which everything of a tenant lies, in one slot. Raises ValueError."""
+    if not tenant or "{" in tenant or "}" in tenant:
+        raise ValueError(f"{tenant!r} cannot be a tenant's name here")
+    return b"exeat:{" + tenant.encode() + b"}"
+
+
+@lru_cache(maxsize=65_536)
+def name_of(key: Key) -> str:
+    """A claim's key as one text; no two keys have the same."""
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in key)
+
+
+def arguments_of(claims: tuple[Claim, ...]) -> list[str | bytes | int]:
+    """What `reserve.lua` is told of these claims."""
+    asked: list[str | bytes | int] = []
+    for claim in claims:
+        match claim:
+            case RateClaim():
+                asked += (b"R", name_of(claim.key), claim.interval_us, claim.burst)
+            case LeaseClaim():
+                asked += (b"L", name_of(claim.key), claim.max)
+            case SpendClaim():
+                asked += (b"S", "/".join(claim.key), claim.window, claim.max_micros)
+                asked += (claim.amount_micros, claim.resets_at, claim.meter)
+            case PauseClaim():
+                asked += (b"P", name_of(claim.key))
+            case OnceClaim():
+                asked += (b"O", name_of(claim.key), claim.digest)
+    return asked
+
+
+def refusal(claims: tuple[Claim, ...], reply: list[Any]) -> Refused:
+    """What `reserve.lua` said no to."""
+    claim, more = claims[reply[1]], reply[2:]
+    match claim:
+        case RateClaim():
+            return rate_limited(claim, int(more[0]))
+        case LeaseClaim():
+            return concurrency_reached(claim)
+        case SpendClaim():
+            window, ends, spent, reserved, now = more
+            return cap_reached(claim, window.decode(), int(ends), int(spent) + int(reserved), float(now))
+        case PauseClaim():
+            return paused(claim, int(more[0]))
+        case OnceClaim():
+            return another_call(claim) if more[0] == b"conflict" else in_flight(claim)
+        case _ as never:
+            assert_never(never)
+
+
+def as_charged(claims: tuple[Claim, ...], reply: list[Any]) -> tuple[Claim, ...]:
+    """The claims with the windows and amounts that were really charged."""
+    if reply[1] == b"1":
+        return tuple(replace(c, amount_micros=0) if isinstance(c, SpendClaim) else c for c in claims)
+    windows = [window.decode() for window in reply[2:]]
+    if windows == [claim.window for claim in claims if isinstance(claim, SpendClaim)]:
+        return claims
+    each = iter(windows)
+    return tuple(replace(c, window=next(each)) if isinstance(c, SpendClaim) else c for c in claims)
+
+
+def slots_of(name: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
+    """Key and member of each slot that `reserve.lua` has taken."""
+    return tuple(
+        part
+        for position, claim in enumerate(claims)
+        if isinstance(claim, LeaseClaim)
+        for part in (name_of(claim.key), f"{name}/{position}")
+    )
+
+
+def parts_of(names: list[str | int]) -> list[list[str | int]]:
+    """Whole entries, a bounded number a script: the server does nothing else while one runs."""
+    parts: list[list[str | int]] = [[]]
+    at = entries = 0
+    while at < len(names):
+        size = 2 + 2 * int(names[at + 1])
+        if entries == KEPT_AT_ONCE:
+            parts.append([])
+            entries = 0
+        parts[-1].extend(names[at : at + size])
+        at, entries = at + size, entries + 1
+    return parts

@@ -1,0 +1,29 @@
+"""What runs in the server. Each script is atomic there; `lua/prelude.lua` describes the keys."""
+
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+from typing import Final
+
+_FOLDER: Final = Path(__file__).parent / "lua"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its text, and the name the server gives it."""
+
+    text: bytes
+    digest: bytes
+
+
+def _script(name: str) -> Script:
+    text = (_FOLDER / "prelude.lua").read_bytes() + b"\n" + (_FOLDER / f"{name}.lua").read_bytes()
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())  # the server's own naming
+
+
+RESERVE: Final = _script("reserve")
+FINISH: Final = _script("finish")
+KEEP: Final = _script("keep")
+PAUSE: Final = _script("pause")
+LOAD: Final = _script("load")
+ALL: Final = (RESERVE, FINISH, KEEP, PAUSE, LOAD)
