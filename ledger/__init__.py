@@ -17,6 +17,7 @@ from ledger.commitment import commitment, commitment_holds, salt
 from ledger.errors import LedgerError, LedgerRefused, LedgerUnavailable, RecordRefused
 from ledger.files import Files, PosixFiles
 from ledger.findings import KINDS, Finding, Weight
+from ledger.lifecycle import OpenIntent
 from ledger.locks import LockStore, MemoryLockStore
 from ledger.log import Head, Ledger
 from ledger.reading import Cursor, Record, find_call, read_records
@@ -45,6 +46,7 @@ __all__ = [
     "LockStore",
     "MemoryLockStore",
     "MemorySource",
+    "OpenIntent",
     "PosixFiles",
     "Receipt",
     "Record",

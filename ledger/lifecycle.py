@@ -39,6 +39,30 @@ class OpenIntent:
     cost: Mapping[str, Any] | None
     streamed: bool = False
     """True where the intent commits to the head alone, and the outcome to the body."""
+    worker: str = ""
+    """Who made it (`env.worker`): of several writers' fronts the only one that may end it."""
+
+    def ended_unseen(self, status: str, err: str, *, sent: bool | None = None) -> dict[str, Any]:
+        """The content of an outcome that another than its maker writes: at its maximum, unless nothing was sent."""
+        cost = None if self.cost is None else dict(self.cost)
+        if cost is not None and sent is False:
+            cost["micro"] = 0
+        return {
+            "call": self.call,
+            "attempt": self.attempt,
+            "intent": self.seq,
+            "result": {
+                "status": status,
+                "http": None,
+                "err": err,
+                "code": None,
+                "sent": sent,
+                "started_us": None,
+                "ended_us": None,
+            },
+            "resp": None,
+            "cost": cost,
+        }
 
 
 class CallBook:
@@ -67,7 +91,8 @@ class CallBook:
             streamed = content["req"].get("streamed") is True
             if content["req"]["len"] is None and not streamed:
                 raise LifecycleBroken("only the length of a streamed body may be unknown")
-            self.open[seq] = OpenIntent(seq, tenant, call, content["attempt"], kept, streamed)
+            worker = content["env"]["worker"]
+            self.open[seq] = OpenIntent(seq, tenant, call, content["attempt"], kept, streamed, worker)
             self._by_call[call] = seq
         elif type_ == "call.denied":
             self._remember(self._next_attempt(content), _TERMINAL)

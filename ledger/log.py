@@ -26,7 +26,9 @@ from ledger.clock import Clock, SystemClock
 from ledger.directory import BALLAST
 from ledger.errors import LedgerError, LedgerUnavailable, NoDescriptor, RecordRefused
 from ledger.files import Files, PosixFiles, no_descriptor
+from ledger.lifecycle import OpenIntent
 from ledger.locks import LockStore
+from ledger.note import Verifier
 from ledger.opening import Opened, create_directory, open_directory
 from ledger.schema import NO_TENANT, OWN_TYPES
 from ledger.sequencer import Limits, Submission, seal_reference
@@ -39,15 +41,16 @@ DEFAULT_RUNG: Final = 0
 type Result = Receipt | RecordRefused | LedgerUnavailable
 type _AsyncFuture = asyncio.Future[Receipt]
 type Orphaned = Callable[["Result"], None]
-"""Told on the loop what became of a record whose waiter had been cancelled."""
+"""Told on the loop what became of a record whose waiter had been cancelled, or that nobody awaits."""
 type _Item = tuple[
     str,
     str,
     Mapping[str, object],
     asyncio.AbstractEventLoop | None,
-    _AsyncFuture | Future[Receipt],
+    _AsyncFuture | Future[Receipt] | None,
     Orphaned | None,
 ]
+type _Answer = tuple[_AsyncFuture | None, "Result", Orphaned | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +144,18 @@ class Ledger:
         clock: Clock | None = None,
         files: Files | None = None,
         limits: Limits | None = None,
+        keep_open: bool = False,
     ) -> "Ledger":
         """An existing log, recovered and open; see `ledger.opening` for the steps.
 
+        With `keep_open`, intents without an outcome stay open, for their makers may be other processes that live.
         Raises `LedgerRefused` when an operator has to look first; nothing has been changed that cannot be redone.
         """
         clock, files, limits = clock or SystemClock(), files or PosixFiles(), limits or Limits()
         return cls(
-            open_directory(directory, keys=keys, store=lock_store, files=files, clock=clock, limits=limits),
+            open_directory(
+                directory, keys=keys, store=lock_store, files=files, clock=clock, limits=limits, keep_open=keep_open
+            ),
             clock,
             files,
             limits,
@@ -182,6 +189,34 @@ class Ledger:
         future: _AsyncFuture = loop.create_future()
         self._put((type, tenant, content, loop, future, orphaned))
         return future
+
+    def submit_told(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        type: str,  # noqa: A002
+        tenant: str,
+        content: Mapping[str, object],
+        told: Orphaned,
+    ) -> None:
+        """As `submit_async` without a future: `told` is called on the loop with what became of the record.
+
+        For a front that hands on what others submit. Those of one group are told one after the other, with nothing
+        else in between.
+        """
+        self._put((type, tenant, content, loop, None, told))
+
+    def open_intents(self) -> dict[int, OpenIntent]:
+        """Intents that are durable, or about to be, and have no outcome, by seq; from any thread."""
+        return self._sequencer.state.calls.open.copy()
+
+    def open_intent(self, seq: int) -> OpenIntent | None:
+        """The intent of this seq, if it has no outcome yet; from any thread."""
+        return self._sequencer.state.calls.open.get(seq)
+
+    @property
+    def key(self) -> Verifier:
+        """The key that signs now."""
+        return self._sequencer.signer.verifier
 
     def _put(self, item: _Item) -> None:
         if item[0] in OWN_TYPES:
@@ -313,7 +348,7 @@ class Ledger:
 
     def _answer(self, items: list[_Item], results: Sequence[Result]) -> None:
         """Every future of a group gets its result; each loop is woken once."""
-        loops: dict[asyncio.AbstractEventLoop, list[tuple[_AsyncFuture, Result, Orphaned | None]]] = {}
+        loops: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
         for (_, _, _, loop, future, orphaned), result in zip(items, results, strict=True):
             if loop is None:
                 _settle(cast("Future[Receipt]", future), result)
@@ -321,7 +356,7 @@ class Ledger:
                 waiting = loops.get(loop)
                 if waiting is None:
                     waiting = loops[loop] = []
-                waiting.append((cast("_AsyncFuture", future), result, orphaned))
+                waiting.append((cast("_AsyncFuture | None", future), result, orphaned))
         for loop, waiting in loops.items():
             try:
                 loop.call_soon_threadsafe(_deliver, waiting)
@@ -425,12 +460,12 @@ def _settle(future: Future[Receipt], result: Result) -> None:
         future.set_result(result)
 
 
-def _deliver(waiting: list[tuple[_AsyncFuture, Result, Orphaned | None]]) -> None:
+def _deliver(waiting: list[_Answer]) -> None:
     """Runs on the callers' loop."""
     for future, result, orphaned in waiting:
-        if future.done():
+        if future is None or future.done():
             if orphaned is not None:
-                orphaned(result)  # cancelled meanwhile; the record stays
+                orphaned(result)  # cancelled meanwhile, or never awaited; the record stays
             continue
         if isinstance(result, LedgerError):
             future.set_exception(result)

@@ -11,7 +11,7 @@ Opening follows these steps, and the code carries their numbers:
 (5) after anything but an orderly stop the last segment is rewritten through a new file before it is built upon: what a
     failed sync left in the page cache is never trusted;
 (6) ledger.start, then ledger.recover if the last run did not stop in order, then an `indeterminate` outcome for every
-    open intent, at its maximum cost;
+    open intent, at its maximum cost; with `keep_open` no outcome: their makers may live, and the caller sees to them;
 (7) a seal and a checkpoint, which the caller triggers.
 """
 
@@ -125,21 +125,38 @@ def create_directory(
 
 
 def open_directory(
-    directory: Path, *, keys: Path, store: LockStore, files: Files, clock: Clock, limits: Limits
+    directory: Path,
+    *,
+    keys: Path,
+    store: LockStore,
+    files: Files,
+    clock: Clock,
+    limits: Limits,
+    keep_open: bool = False,
 ) -> Opened:
     """The log of a directory, recovered. Raises `LedgerRefused` with what an operator has to look at."""
     if not directory.is_dir():
         raise LedgerRefused(f"{directory} is no directory")
     lock = take_lock(directory)
     try:
-        return _open_locked(directory, keys=keys, store=store, files=files, clock=clock, limits=limits, lock=lock)
+        return _open_locked(
+            directory, keys=keys, store=store, files=files, clock=clock, limits=limits, lock=lock, keep_open=keep_open
+        )
     except BaseException:
         os.close(lock)
         raise
 
 
 def _open_locked(
-    directory: Path, *, keys: Path, store: LockStore, files: Files, clock: Clock, limits: Limits, lock: int
+    directory: Path,
+    *,
+    keys: Path,
+    store: LockStore,
+    files: Files,
+    clock: Clock,
+    limits: Limits,
+    lock: int,
+    keep_open: bool,
 ) -> Opened:
     for path in (directory / DESCRIPTION, *(path for _, path in note_files(directory))):
         if not is_regular(path):
@@ -200,36 +217,19 @@ def _open_locked(
                     "sha256": sha256(data).hexdigest(),
                     "last": before,
                     "open": len(open_intents),
+                    **({"kept": True} if keep_open else {}),
                 },
             )
             for segment, offset, data in torn or [(0, 0, b"")]
         )
     _own(sequencer, first)
-    for start in range(0, len(open_intents), MAX_RECOVERY_GROUP):
-        closing: list[Submission] = [
-            (
-                "call.outcome",
-                intent.tenant,
-                {
-                    "call": intent.call,
-                    "attempt": intent.attempt,
-                    "intent": intent.seq,
-                    "result": {
-                        "status": "indeterminate",
-                        "http": None,
-                        "err": "recovered",
-                        "code": None,
-                        "sent": None,
-                        "started_us": None,
-                        "ended_us": None,
-                    },
-                    "resp": None,
-                    "cost": intent.cost,
-                },
-            )
-            for intent in open_intents[start : start + MAX_RECOVERY_GROUP]
-        ]
-        _own(sequencer, closing)
+    if not keep_open:
+        for start in range(0, len(open_intents), MAX_RECOVERY_GROUP):
+            closing: list[Submission] = [
+                ("call.outcome", intent.tenant, intent.ended_unseen("indeterminate", "recovered"))
+                for intent in open_intents[start : start + MAX_RECOVERY_GROUP]
+            ]
+            _own(sequencer, closing)
     if newest is not None and last is not None:
         files.replace(directory / CHECKPOINTS / note_name(last.size), newest)
     kept = (last, True) if last is not None else None

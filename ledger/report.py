@@ -269,7 +269,8 @@ def render(report: Report) -> str:
     )
     lines.extend(
         f"           recovered at #{recovery['seq']}: {recovery['bytes']} torn bytes set aside, "
-        f"{recovery['open']} open intent(s) closed as indeterminate"
+        f"{recovery['open']} open intent(s) "
+        + ("left to their workers" if recovery["kept"] else "closed as indeterminate")
         for recovery in report.recoveries
     )
     lines.extend(f"           halt {halt['phase']} at #{halt['seq']}: {halt['reason']}" for halt in report.halts)

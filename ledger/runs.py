@@ -88,10 +88,11 @@ class RunBook:
                 self._find("recovery_abused", where, "the recovery continues another record than the log does")
             if record["open"] != len(calls.open):
                 self._find("recovery_abused", where, "the recovery counts other open intents than the records show")
-            self._recovered_open = frozenset(calls.open)
+            # Kept: their workers live on and end them, or the sequencer does when one is gone.
+            self._recovered_open = frozenset() if record.get("kept") else frozenset(calls.open)
             self.recoveries.append(
                 {key: record[key] for key in ("ts", "segment", "offset", "bytes", "sha256", "last", "open")}
-                | {"seq": seq}
+                | {"seq": seq, "kept": record.get("kept", False)}
             )
 
     def _start(self, where: str, seq: int, record: Mapping[str, Any]) -> None:

@@ -100,7 +100,7 @@ class Recovery:
         number = int(cast("dict[str, str]", record.body["detail"])["number"])
         if number > self.opened:
             raise StateInvalid(
-                f"the ledger knows opening {number} of this state, the database {self.opened}: an older one came back",
+                f"the ledger knows opening {number} of this state, the database {self.opened}: it was restored",
                 "Restore the newest database.",
             )
 

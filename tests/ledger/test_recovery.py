@@ -24,9 +24,9 @@ class Crashed:
     def segment(self) -> Path:
         return sorted((self.origin / "segments").iterdir())[-1]
 
-    def open(self, limits, note: bytes | None = None) -> Ledger:
+    def open(self, limits, note: bytes | None = None, *, keep_open: bool = False) -> Ledger:
         store = MemoryLockStore(self.note if note is None else note)
-        return Ledger.open(self.origin, keys=self.keys, lock_store=store, limits=limits)
+        return Ledger.open(self.origin, keys=self.keys, lock_store=store, limits=limits, keep_open=keep_open)
 
     def names(self) -> list[str]:
         return [finding.name for finding in verify(self.origin, self.trust).findings]
@@ -61,6 +61,20 @@ def test_open_intents_are_closed_as_indeterminate_at_their_maximum(crashed, limi
     assert report.exit_code == 0
     assert report.indeterminate_calls == (f"c_2 #{recover.seq + 1}",)
     assert len(report.recoveries) == 1
+
+
+def test_open_intents_of_workers_that_live_are_kept_and_said_to_be(crashed, limits, records):
+    """They end in the next run, by their own outcome; the verifier is told why they outlived the recovery."""
+    ledger = crashed.open(limits, keep_open=True)
+    ((seq, kept),) = ledger.open_intents().items()
+    assert (kept.call, kept.worker) == ("c_2", records.env["worker"])
+    assert verify(crashed.origin, crashed.trust).findings == ()
+    ledger.submit(*records.outcome("c_2", seq, cost=records.cost(700))).result(10)
+    ledger.close()
+    report = verify(crashed.origin, crashed.trust)
+    assert report.findings == ()
+    assert report.indeterminate_calls == ()
+    assert [(recovery["open"], recovery["kept"]) for recovery in report.recoveries] == [(1, True)]
 
 
 def test_a_write_torn_at_any_byte_is_set_aside_and_the_log_goes_on(crashed, limits, records, tmp_path):
