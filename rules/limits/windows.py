@@ -1,18 +1,25 @@
-"""Calendar windows in a policy's time zone.
+"""Calendar windows in a policy's time zone: hours, days, months; and the run, which does not end by the clock.
 
-A day window `D` begins at the first instant whose local date is `D` or later and ends where the window `D + 1` begins.
-Said so, windows never overlap, never leave a gap and never come back, whatever the zone does: 23 and 25 hour days,
-zones whose clocks change at midnight (00:00 does not exist that day), clocks set back across midnight (the last hour of
-a date happens twice, the second time it belongs to the next window), and dates that a zone skipped altogether.
+A window begins at the first instant whose local time is its beginning or later, and ends where the next one begins.
+Said so, windows never overlap, never leave a gap and never come back, whatever the zone does: 23 and 25 hour days, hours
+that are skipped, or happen twice and are one window of two hours, half hours (Lord Howe), zones whose clocks change at
+midnight (00:00 does not exist that day), clocks set back across midnight (the last hour of a date happens twice, the
+second time it belongs to the next window), and dates that a zone skipped altogether.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
 from zoneinfo import ZoneInfo
 
-_ONE_DAY = timedelta(days=1)
+_ONE_DAY: Final = timedelta(days=1)
+_ONE_HOUR: Final = timedelta(hours=1)
+
+RUN: Final = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,31 +27,71 @@ class Window:
     """One window of a period."""
 
     id: str
-    """The local date, `2026-03-29`; orders as text the way time does."""
+    """Its local beginning: `2026-03-29T14`, `2026-03-29`, `2026-03`; orders as text the way time does. `run` for a run,
+    whose name is in the budget's key."""
     resets_at: int
-    """Unix seconds at which the next window begins."""
+    """Unix seconds at which the next window begins; 0 for a run."""
 
 
-def day_window(now: datetime, zone: ZoneInfo) -> Window:
-    """The day window that `now` lies in.
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    floor: Callable[[datetime], datetime]
+    """The local beginning of what a local time lies in."""
+    following: Callable[[datetime], datetime]
+    written: str
+    """As `strftime` writes it; years have four digits here."""
+
+
+def _next_month(first: datetime) -> datetime:
+    return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+
+
+_CALENDARS: Final[Mapping[str, _Calendar]] = MappingProxyType(
+    {
+        "hour": _Calendar(
+            lambda local: local.replace(minute=0, second=0, microsecond=0), lambda at: at + _ONE_HOUR, "%Y-%m-%dT%H"
+        ),
+        "day": _Calendar(
+            lambda local: local.replace(hour=0, minute=0, second=0, microsecond=0), lambda at: at + _ONE_DAY, "%Y-%m-%d"
+        ),
+        "month": _Calendar(
+            lambda local: local.replace(day=1, hour=0, minute=0, second=0, microsecond=0), _next_month, "%Y-%m"
+        ),
+    }
+)
+PERIODS: Final = (*_CALENDARS, RUN)
+"""What an amount is counted over."""
+_OF_A_RUN: Final = Window(RUN, 0)
+
+
+def window_of(per: str, now: datetime, zone: ZoneInfo) -> Window:
+    """The window of this period that `now` lies in.
 
     Raises ValueError for a `now` without a time zone: guessing one would move the budget's edge.
     """
     if now.tzinfo is None:
         raise ValueError("now must be aware")
-    today = now.astimezone(zone).date()
-    following = _begins_at(today + _ONE_DAY, zone)
-    if now.timestamp() < following:
-        return Window(today.isoformat(), following)
-    # Clocks were set back across midnight: tomorrow's window has begun already and does not end again.
-    tomorrow = today + _ONE_DAY
-    return Window(tomorrow.isoformat(), _begins_at(tomorrow + _ONE_DAY, zone))
+    if per == RUN:
+        return _OF_A_RUN
+    calendar = _CALENDARS[per]
+    begins = calendar.floor(now.astimezone(zone).replace(tzinfo=None, fold=0))
+    window = _window(per, begins, zone)
+    while window.resets_at <= now.timestamp():
+        # Clocks were set back across its end: the next window has begun already and does not end again.
+        begins = calendar.following(begins)
+        window = _window(per, begins, zone)
+    return window
+
+
+def day_window(now: datetime, zone: ZoneInfo) -> Window:
+    """The day window that `now` lies in. Raises as `window_of`."""
+    return window_of("day", now, zone)
 
 
 @lru_cache(maxsize=64)
 def longest_day_seconds(zone: ZoneInfo) -> int:
     """The longest day window of a zone, by what is known of the years 2020 to 2039."""
-    longest, begins, end = 0, _begins_at(date(2020, 1, 1), zone), datetime(2040, 1, 1, tzinfo=UTC).timestamp()
+    longest, begins, end = 0, _begins_at(datetime(2020, 1, 1), zone), datetime(2040, 1, 1, tzinfo=UTC).timestamp()  # noqa: DTZ001 - a wall clock's
     while begins < end:
         resets_at = day_window(datetime.fromtimestamp(begins, UTC), zone).resets_at
         longest, begins = max(longest, resets_at - begins), resets_at
@@ -52,16 +99,25 @@ def longest_day_seconds(zone: ZoneInfo) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _begins_at(day: date, zone: ZoneInfo) -> int:
-    """The first Unix second whose local date is `day` or later."""
-    # PEP 495: where midnight does not exist, fold=0 reads it with the offset from before the change, which is at or
+def _window(per: str, begins: datetime, zone: ZoneInfo) -> Window:
+    calendar = _CALENDARS[per]
+    return Window(begins.strftime(calendar.written), _begins_at(calendar.following(begins), zone))
+
+
+@lru_cache(maxsize=1024)
+def _begins_at(wall: datetime, zone: ZoneInfo) -> int:
+    """The first Unix second whose local time is `wall` or later."""
+    # PEP 495: where a local time does not exist, fold=0 reads it with the offset from before the change, which is at or
     # after the change, and fold=1 with the offset from behind it, which is before the change. Elsewhere fold=0 is the
-    # first midnight of the day.
-    midnight = datetime.combine(day, time(), tzinfo=zone)
-    first = int(midnight.timestamp())
-    if datetime.fromtimestamp(first, UTC).astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
+    # first time that it is so late.
+    first = int(wall.replace(tzinfo=zone).timestamp())
+    if _local(first, zone) == wall:
         return first
-    before = int(midnight.replace(fold=1).timestamp())
+    before = int(wall.replace(tzinfo=zone, fold=1).timestamp())
     seconds = range(before, first + 1)
-    reached = bisect_left(seconds, True, key=lambda s: datetime.fromtimestamp(s, UTC).astimezone(zone).date() >= day)
+    reached = bisect_left(seconds, True, key=lambda second: _local(second, zone) >= wall)
     return seconds[min(reached, len(seconds) - 1)]
+
+
+def _local(second: int, zone: ZoneInfo) -> datetime:
+    return datetime.fromtimestamp(second, UTC).astimezone(zone).replace(tzinfo=None, fold=0)
