@@ -77,7 +77,7 @@ def _actions(call: Call, service: KnownService | None, content: Content | None) 
     segments = normal_segments(call.path)
     if segments is None or service is None:
         yield unknown(service, None if service is None else service.name, _args(call, _NOWHERE, (), content))
-    elif service.protocol == "mcp":
+    elif service.speaks_mcp(segments):
         yield from _of_mcp(call, service, content)
     elif service.takes_graphql(segments):
         yield from _of_graphql(call, service, content)
@@ -98,6 +98,8 @@ def _taken_for(
         return
     if service.takes_graphql(shorter):
         yield from _of_graphql(asked, service, content)
+    elif service.speaks_mcp(shorter):
+        yield from _of_mcp(asked, service, content)
     elif service.candidates(asked.method, shorter):
         yield from _of_rest(asked, service, shorter, content)
 

@@ -22,6 +22,7 @@ from rules.catalogue.effect import Effect
 from rules.content.refused import ContentRefused
 from rules.policy.hosts import literal_address, normalise_host
 from rules.policy.invalid import ValueInvalid
+from rules.policy.templates import check_endpoint
 
 _NOT_WRITTEN: Final = "its name cannot be written in a catalogue"
 
@@ -70,7 +71,7 @@ def import_mcp(listed: list[Value], service: str, url: str) -> Imported:
     ]
     hosts = _hosts(url)
     try:
-        text = catalogue_text(service, hosts, "mcp", tools.values(), comments)
+        text = catalogue_text(service, hosts, "mcp", tools.values(), comments, _endpoint(url))
     except (ValidationError, ValueError) as error:
         raise Refused("the file would not be valid", "Please report it.") from error
     return Imported(text, service, hosts, tuple(tools.values()), tuple(left_out))
@@ -83,6 +84,14 @@ def effect_of(tool: dict[str, Value]) -> Effect:
     if hints.get("destructiveHint") is True:
         return "delete"
     return "read" if hints.get("readOnlyHint") is True else "write"
+
+
+def _endpoint(url: str) -> str:
+    """Where the server spoke MCP. Raises `WrongUse`."""
+    try:
+        return check_endpoint(urlsplit(url).path or "/")
+    except ValueInvalid as error:
+        raise WrongUse(f"the URL's path: {error.message}", error.fix) from None
 
 
 def _hosts(url: str) -> tuple[str, ...]:

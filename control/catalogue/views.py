@@ -102,6 +102,7 @@ def service_view(service: KnownService, origin: str) -> dict[str, Json]:
         "hosts": list(service.hosts),
         "protocol": service.protocol,
         "graphql": list(service.graphql),
+        "endpoint": service.endpoint if service.protocol == "mcp" else None,
         "about": service.about,
         "tools": dict(effects_of(service)),
     }

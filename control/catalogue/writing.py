@@ -25,7 +25,12 @@ class Draft:
 
 
 def catalogue_text(
-    service: str, hosts: Iterable[str], protocol: str, tools: Iterable[Draft], comments: Iterable[str]
+    service: str,
+    hosts: Iterable[str],
+    protocol: str,
+    tools: Iterable[Draft],
+    comments: Iterable[str],
+    endpoint: str | None = None,
 ) -> str:
     """The file. It is read back and is valid. Raises `ValueInvalid` where the parts do not fit together, and
     pydantic's `ValidationError`."""
@@ -33,6 +38,7 @@ def catalogue_text(
     lines += ["catalogue: 1", f"service: {_scalar(service)}"]
     lines.append(f"hosts: [{', '.join(map(_quoted, hosts))}]")
     lines += [f"protocol: {protocol}"] if protocol != "rest" else []
+    lines += [f"endpoint: {_quoted(endpoint)}"] if endpoint is not None else []
     lines.append("tools:")
     for tool in tools:
         members = []

@@ -18,7 +18,7 @@ from control.cli.catalogue_import import import_group
 from control.cli.invocation import Exit, Invocation, Trouble, columns, command_options, counted
 from control.codec import Json
 from control.operations import PolicyRefused
-from rules.catalogue.catalogue import Catalogue
+from rules.catalogue.catalogue import MCP, Catalogue
 from rules.catalogue.effect import EFFECTS
 from rules.catalogue.known import KnownService
 from rules.catalogue.tool import NEVER, Tool
@@ -91,6 +91,7 @@ def _service_text(service: KnownService, origin: str) -> str:
     head = f"{service.name}  {service.protocol}  {counted(len(service.tools), 'tool')}  ({origin})"
     lines = [head, *(f"  host {host}" for host in service.hosts)]
     lines += [f"  about {service.about}"] if service.about else []
+    lines += [f"  MCP is spoken at {service.endpoint}"] if service.protocol == MCP else []
     lines += [
         f"  every root field at {path} is a tool too: query.FIELD reads, mutation.FIELD writes"
         for path in service.graphql

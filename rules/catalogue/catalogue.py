@@ -1,7 +1,7 @@
 """The catalogue as one policy has it: what comes with Exeat, and what the policy adds to it or says otherwise."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rules.catalogue.builtin import BUILTIN, builtin, builtin_document
@@ -34,8 +34,17 @@ class Catalogue:
         """The service of that name, with what the policy adds."""
         return self._services.get(name) or builtin(name)
 
-    def of(self, connection: str, host: str, service: str | None) -> KnownService | None:
-        """The service that a connection is of: the one it names, else the one its host belongs to; None: none."""
+    def of(self, connection: str, host: str, service: str | None, endpoint: str | None = None) -> KnownService | None:
+        """The service that a connection is of: the one it names, else the one its host belongs to; None: none.
+
+        `endpoint` is where MCP is spoken there, if the connection says it.
+        """
+        known = self._of(connection, host, service)
+        if known is None or known.protocol != MCP or endpoint in (None, known.endpoint):
+            return known
+        return replace(known, endpoint=endpoint)
+
+    def _of(self, connection: str, host: str, service: str | None) -> KnownService | None:
         if service == MCP:
             return KnownService(f"{MCP}.{connection}", (), "mcp", (), {})
         if service is not None:

@@ -17,13 +17,13 @@ from pydantic.json_schema import WithJsonSchema
 
 from rules.catalogue import tool as compiled
 from rules.catalogue.effect import Effect
-from rules.catalogue.known import KnownService
+from rules.catalogue.known import ENDPOINT, KnownService
 from rules.conditions.condition import MAX_LENGTH, compile_expression
 from rules.conditions.currency import EXPONENTS
 from rules.policy import values
 from rules.policy.hosts import normalise_host
 from rules.policy.invalid import ValueInvalid
-from rules.policy.templates import parse_template
+from rules.policy.templates import check_endpoint, parse_template
 
 SERVICE: Final = r"[a-z][a-z0-9-]{0,31}(?:\.[a-z0-9][a-z0-9_-]{0,31})?"
 TOOL: Final = r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*"
@@ -64,6 +64,7 @@ def _check_lookup(value: str) -> str:
     return value
 
 
+Endpoint = Annotated[str, AfterValidator(check_endpoint), Field(max_length=512, examples=["/mcp"])]
 Expression = Annotated[str, AfterValidator(_check_expression), Field(max_length=MAX_LENGTH)]
 ServiceName = Annotated[
     str, _named(SERVICE, "the name of a service", "use lower-case letters, digits and -; mcp.NAME for an MCP server")
@@ -153,6 +154,7 @@ class ServiceDocument(_Document):
     graphql: list[Annotated[str, AfterValidator(lambda path: parse_template(path).text)]] | None = Field(
         default=None, max_length=8, description="Paths that take GraphQL."
     )
+    endpoint: Endpoint | None = Field(default=None, description="Path at which MCP is spoken; `/mcp` if left out.")
     idempotency: Header | None = Field(default=None, description="Header by which it knows a repeated call.")
     present: Present | None = Field(default=None, description="How the secret is presented, if the policy is silent.")
     account: AccountDocument | None = None
@@ -187,6 +189,8 @@ def known_service(document: ServiceDocument) -> KnownService:
             )
             if seen.setdefault(key, tool.name) != tool.name:
                 raise ValueInvalid(f"{tool.name}: the same call as {seen[key]}", "tell them apart with where:")
+    if document.endpoint is not None and document.protocol != "mcp":
+        raise ValueInvalid("endpoint: only MCP servers have one", "remove it, or write protocol: mcp")
     for currency in document.decimals or ():
         if currency not in EXPONENTS:
             raise ValueInvalid(f"decimals: {currency} is no currency", "use three capitals of ISO 4217")
@@ -206,6 +210,7 @@ def known_service(document: ServiceDocument) -> KnownService:
         query=frozenset(document.query or ()),
         modes={mode: tuple(begins) for mode, begins in (document.modes or {}).items()},
         decimals=dict(document.decimals or {}),
+        endpoint=document.endpoint or ENDPOINT,
     )
 
 

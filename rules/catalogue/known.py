@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from credentials.presentation import Presentation
 from rules.catalogue.tool import Field, HttpCall, Tool
 from rules.conditions.condition import Expression
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.templates import Parameter, Template, parse_template
+
+ENDPOINT: Final = "/mcp"
+"""Where a server of MCP speaks it, if nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,12 @@ class KnownService:
     """What secrets of each mode begin with."""
     decimals: Mapping[str, int] = field(default_factory=dict)
     """Currencies whose smallest unit is another than ISO 4217 says."""
+    endpoint: str = ENDPOINT
+    """Of a server of MCP: the path at which it speaks it. What else its host has is plain HTTP."""
     _calls: Matcher = field(init=False, repr=False, compare=False)
     _fields: Mapping[tuple[str, str], Tool] = field(init=False, repr=False, compare=False)
     _graphql: frozenset[tuple[str | Parameter, ...]] = field(init=False, repr=False, compare=False)
+    _endpoint: tuple[str | Parameter, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # The rules' own matcher: a tool is found in a time that does not grow with their number, and a path is read
@@ -56,6 +62,7 @@ class KnownService:
         object.__setattr__(self, "_calls", Matcher(calls))
         object.__setattr__(self, "_fields", fields)
         object.__setattr__(self, "_graphql", frozenset(parse_template(path).segments for path in self.graphql))
+        object.__setattr__(self, "_endpoint", parse_template(self.endpoint).segments)
 
     @property
     def pinned(self) -> bool:
@@ -82,6 +89,10 @@ class KnownService:
     def takes_graphql(self, segments: tuple[str, ...]) -> bool:
         """Whether a path takes GraphQL."""
         return segments in self._graphql
+
+    def speaks_mcp(self, segments: tuple[str, ...]) -> bool:
+        """Whether MCP is spoken at a path."""
+        return self.protocol == "mcp" and segments == self._endpoint
 
     def field(self, operation: str, name: str) -> Tool | None:
         """The tool that a root field of GraphQL is, where it is listed."""

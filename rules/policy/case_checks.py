@@ -55,7 +55,7 @@ def _tool(index: int, case: CaseDocument, document: TenantDocument, catalogue: C
         name: known
         for name, of in document.connections.items()
         if case.connection in (None, name)
-        and (known := catalogue.of(name, of.host, of.service)) is not None
+        and (known := catalogue.of(name, of.host, of.service, of.endpoint)) is not None
         and case.call.startswith((f"{known.name}.", f"{known.name}/"))
     }
     if len(connected) != 1:

@@ -241,7 +241,7 @@ def _connection(
     catalogue: Catalogue,
 ) -> Connection:
     scheme, host, port = destination(document)
-    known = catalogue.of(name, host, document.service)
+    known = catalogue.of(name, host, document.service, document.endpoint)
     present = document.present or (None if known is None else known.present) or Bearer()
     binding = None
     if document.secret is not None:

@@ -222,6 +222,8 @@ def _catalogue(old: KnownService | None, new: KnownService | None) -> str:
     if old is None or new is None or old.name != new.name:
         is_, was = ("none known" if known is None else known.name for known in (new, old))
         return f"{is_}, was {was}"
+    if old.endpoint != new.endpoint:
+        return f"MCP is spoken at {new.endpoint}, was {old.endpoint}"
     tools = [name for name in sorted({*old.tools, *new.tools}) if old.tools.get(name) != new.tools.get(name)]
     more = f" and {len(tools) - MAX_TOOLS} more" if len(tools) > MAX_TOOLS else ""
     return f"{new.name} is described otherwise{': ' if tools else ''}{', '.join(tools[:MAX_TOOLS])}{more}"

@@ -16,7 +16,7 @@ from rules.policy.addresses import parse_dial, parse_network
 from rules.policy.hosts import normalise_host
 from rules.policy.invalid import ValueInvalid
 from rules.policy.matcher import ANY
-from rules.policy.templates import parse_template
+from rules.policy.templates import check_endpoint, parse_template
 from rules.services import NAMES
 
 
@@ -106,6 +106,7 @@ When = Annotated[
 ToolPattern = Annotated[
     str, AfterValidator(_check_tool), Field(max_length=128, examples=["stripe.refund.create", "github.issues.*", "*"])
 ]
+Endpoint = Annotated[str, AfterValidator(check_endpoint), Field(max_length=512, examples=["/mcp"])]
 Effects = Annotated[list[Literal["read", "write", "delete"]], Field(min_length=1, max_length=3)]
 VendorAccount = Annotated[str, AfterValidator(_check_vendor_account), Field(max_length=128, examples=["acct_1Abc"])]
 Day = Annotated[str, AfterValidator(_check_day), _text("[0-9]{4}-[0-9]{2}-[0-9]{2}", "2026-12-31")]

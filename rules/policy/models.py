@@ -20,6 +20,7 @@ from rules.policy.fields import (
     Duration,
     Effects,
     Email,
+    Endpoint,
     ExpectedText,
     FormBody,
     Host,
@@ -74,6 +75,9 @@ class ConnectionDocument(_Document):
     host: Host = Field(description="The exact host name.")
     service: ServiceName | None = Field(
         default=None, description="The service, as the catalogue names it; by the host when left out."
+    )
+    endpoint: Endpoint | None = Field(
+        default=None, description="Path at which an MCP server speaks MCP; /mcp, or what its file says, when left out."
     )
     account: VendorAccount | None = Field(
         default=None, description="The account at the service that every call has to be about."

@@ -246,7 +246,7 @@ def _by_path(call: Call, facts: Facts, action: Action) -> bool:
         return False
     segments = normal_segments(call.path) or ()
     if known is not None and (
-        known.protocol == "mcp" or known.takes_graphql(segments) or known.candidates(call.method, segments)
+        known.speaks_mcp(segments) or known.takes_graphql(segments) or known.candidates(call.method, segments)
     ):
         # A rule about its path would open every tool that goes by it.
         raise _Unsuggested("what it carries does not tell which tool it is")

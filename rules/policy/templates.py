@@ -111,6 +111,14 @@ def parse_template(value: str) -> Template:
     return Template(value, tuple(segments), rest, tuple(names.items()))
 
 
+def check_endpoint(value: str) -> str:
+    """One path, as it stands. Raises `ValueInvalid`."""
+    template = parse_template(value)
+    if template.rest or template.parameters:
+        raise ValueInvalid("not one path", "write it out, as in /mcp")
+    return template.text
+
+
 def _literal(part: str, *, may_be_empty: bool) -> str:
     if part == "" and not may_be_empty:
         raise ValueInvalid("an empty segment", "leave out one of the slashes; a path with // is never forwarded")

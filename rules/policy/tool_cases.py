@@ -22,7 +22,8 @@ def request_of(known: KnownService, name: str, args: Args) -> tuple[str, str, st
     """Method, target, content type and body of a request for the tool. Raises `ValueInvalid` for a tool without one."""
     if known.protocol == "mcp":
         params = {"name": name.removeprefix(f"{known.name}."), "arguments": dict(args)}
-        return "POST", "/", JSON, _json({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        return "POST", known.endpoint, JSON, _json(message)
     tool = known.tools.get(name)
     if tool is None:
         raise ValueInvalid(f"{name}: there is no such tool", f"see exeat catalogue show {known.name}")

@@ -22,7 +22,9 @@ def check_services(document: TenantDocument, catalogue: Catalogue) -> Iterator[F
             fix = f"{values.suggest(service, known)} Or put a file of the catalogue beside the policy"
             yield Finding((*at, "service"), "service: not a service that is known by name", fix)
             continue
-        known_service = catalogue.of(name, connection.host, service)
+        known_service = catalogue.of(name, connection.host, service, connection.endpoint)
+        if connection.endpoint is not None and (known_service is None or known_service.protocol != MCP):
+            yield Finding((*at, "endpoint"), "endpoint: only MCP servers have one", "remove it, or write service: mcp")
         if connection.account is not None and (
             known_service is None or (known_service.account_header is None and known_service.account_arg is None)
         ):
@@ -44,7 +46,7 @@ def check_tools(
     connected = {
         connection: known
         for connection, of in document.connections.items()
-        if (known := catalogue.of(connection, of.host, of.service)) is not None
+        if (known := catalogue.of(connection, of.host, of.service, of.endpoint)) is not None
     }
     for index, rule in enumerate(account.rules):
         verb, target = ("allow", rule.allow) if rule.allow is not None else ("deny", rule.deny)

@@ -16,6 +16,7 @@ import pytest
 from control.catalogue import mcp_server
 from control.catalogue.mcp import effect_of, import_mcp, mcp_service_name
 from control.catalogue.mcp_server import McpServer
+from control.catalogue.writing import check_text
 from control.cli import run_command
 from control.operations import OperationError, Refused, Unavailable, WrongUse
 from proxy.replies.definition import definition_digest
@@ -98,7 +99,7 @@ def test_a_servers_tools_become_a_file_with_their_definitions(sdk: str, exeat: C
     assert reading is not None
     assert not errors
     service = known_service(ServiceDocument.model_validate(reading.data))
-    assert (service.name, service.protocol) == ("mcp.tracker", "mcp")
+    assert (service.name, service.protocol, service.endpoint) == ("mcp.tracker", "mcp", "/mcp")
     assert {tool.name: tool.effect for tool in service.tools.values()} == {
         "mcp.tracker.find": "read",
         "mcp.tracker.remove": "delete",
@@ -337,6 +338,20 @@ def test_names_that_cannot_be_written_and_twins_are_left_out() -> None:
 def test_a_server_is_named_after_its_host(url: str, name: str | None, service: str, hosts: tuple[str, ...]) -> None:
     assert mcp_service_name(url, name) == service
     assert import_mcp([read_value(json.dumps(TOOL).encode())], service, url).hosts == hosts
+
+
+def test_the_endpoint_of_the_url_is_kept() -> None:
+    tool = read_value(json.dumps(TOOL).encode())
+    for url, endpoint in (
+        ("https://a.example/v1/t?key=x", "/v1/t"),
+        ("https://a.example", "/"),
+        ("https://a.example/t/", "/t/"),
+    ):
+        found = import_mcp([tool], "mcp.t", url)
+        assert check_text(found.text).endpoint == endpoint
+    for path in ("/{id}", "/a//b", "/a/../b"):
+        with pytest.raises(WrongUse):
+            import_mcp([tool], "mcp.t", f"https://a.example{path}")
 
 
 @pytest.mark.parametrize(("url", "name"), [("http://127.0.0.1/", None), ("https://a.example/", "Not One")])

@@ -295,13 +295,41 @@ def test_what_a_server_may_read_as_the_name_or_the_arguments_of_a_tool_is_refuse
 @pytest.mark.parametrize("call", ["GET helper /mcp", "DELETE helper /mcp", "POST helper /mcp"])
 def test_a_session_is_kept_only_where_a_rule_lets_a_tool_be_called(call: str) -> None:
     body = rpc("ping") if call.startswith("POST") else None
-    elsewhere = call.replace("/mcp", "/api/users/5")
-    for place, came in (("path: /mcp", "not_allowed"), ("path: /**", "allow r")):
+    for place in ("path: /mcp", "path: /**", "connection: helper"):
         rule = f"{{id: r, allow: {{tools: [mcp.helper.echo], {place}}}}}"
         assert says(ask((rule,), call, body)) == "allow r"
-        assert says(ask((rule,), elsewhere, body)) == came
+        for elsewhere in ("/api/users/5", "/", "/mcp/", "/mcp/x", "/MCP"):
+            assert says(ask((rule,), call.replace("/mcp", elsewhere), body)) == "not_allowed"
     other = "{id: r, allow: {tools: [mcp.helper.echo], methods: [PATCH]}}"
     assert says(ask((other,), call, body)) == "not_allowed"
+
+
+def test_beside_its_endpoint_a_server_of_tools_is_plain_http() -> None:
+    place = "{id: api, allow: {connection: helper, path: /api/**}}"
+    for call, body in (
+        ("POST helper /api/x", tool("echo")),
+        ("POST helper /api/x", {"note": 1}),
+        ("GET helper /api", None),
+    ):
+        assert says(ask((ECHO,), call, body)) == "not_allowed"
+        assert says(ask((ECHO, place), call, body)) == "allow api"
+    assert says(ask((place, "{id: d, deny: mcp.helper.*}"), "GET helper /api/x")) == "rule_denied"
+    # What may be served as the endpoint is judged as it is, too.
+    everywhere = "{id: all, allow: {connection: helper, path: /**}}"
+    assert says(ask((everywhere, "{id: d, deny: mcp.helper.add}"), "POST helper /mcp/", tool("add"))) == "rule_denied"
+
+
+@pytest.mark.parametrize("endpoint", ["/", "/v1/tools", "/mcp/"])
+def test_an_endpoint_is_where_the_connection_says(endpoint: str) -> None:
+    head = HEAD.replace("service: mcp}", f"service: mcp, endpoint: {endpoint}}}")
+    rules = f"    rules:\n      - {ECHO}\n"
+    active = compile_policy(parse_policy({"acme.yaml": (head + rules).encode(), "shop.yaml": SHOP.encode()}))
+    tenant = active.tenants["acme"]
+    for path, came in ((endpoint, "allow r"), ("/mcp", "not_allowed")):
+        call = call_to("helper", "POST", path)
+        body = json.dumps(tool("echo")).encode()
+        facts = Facts(tenant, tenant.connections["helper"], NOW)
+        assert says(judge(call, facts, (b"application/json",), body).decision) == came
 
 
 def test_a_handshake_that_is_denied_is_denied_beside_any_number_of_other_rules() -> None:

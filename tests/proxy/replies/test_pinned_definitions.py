@@ -33,6 +33,7 @@ SERVICE = f"""\
 catalogue: 1
 service: mcp.tracker
 protocol: mcp
+endpoint: /things/mcp
 tools:
   add: {{effect: write, definition: "{pin(TOOLS[0])}"}}
   find: {{effect: read, definition: "{pin(TOOLS[1])}"}}

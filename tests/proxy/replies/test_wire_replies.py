@@ -41,7 +41,9 @@ def no_evil(server: str) -> str:
 @asynccontextmanager
 async def tools(folder: Path, script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     """A town whose service is an MCP server, of whose tools `evil` may not be shown."""
-    monkeypatch.setattr(towns, "POLICY", no_evil("saas").replace("secret: saas,", "secret: saas, service: mcp,"))
+    monkeypatch.setattr(
+        towns, "POLICY", no_evil("saas").replace("secret: saas,", "secret: saas, service: mcp, endpoint: /things/mcp,")
+    )
     async with town(folder, script) as here:
         yield here
 
@@ -222,7 +224,9 @@ async def test_a_server_that_only_the_catalogue_knows_is_filtered_too(
     monkeypatch.setattr(towns, "POLICY", no_evil("own"))
     (tmp_path / "policy").mkdir()
     tool = "evil: {effect: write}"
-    text = f"catalogue: 1\nservice: mcp.own\nhosts: [saas.test]\nprotocol: mcp\ntools:\n  {tool}\n"
+    text = (
+        f"catalogue: 1\nservice: mcp.own\nhosts: [saas.test]\nprotocol: mcp\nendpoint: /things/mcp\ntools:\n  {tool}\n"
+    )
     (tmp_path / "policy" / "own.yaml").write_text(text)
     async with town(tmp_path, answers(reply(BOTH))) as here, here.agent() as agent:
         denied = await agent.request("POST", "/things/secret/1", LIST, JSON)
