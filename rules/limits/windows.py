@@ -2,9 +2,9 @@
 
 A window begins at the first instant whose local time is its beginning or later, and ends where the next one begins.
 Said so, windows never overlap, never leave a gap and never come back, whatever the zone does: 23 and 25 hour days,
-hours that are skipped, or happen twice and are one window of two hours, half hours (Lord Howe), zones whose clocks change at
-midnight (00:00 does not exist that day), clocks set back across midnight (the last hour of a date happens twice, the
-second time it belongs to the next window), and dates that a zone skipped altogether.
+hours that are skipped, or happen twice and are one window of two hours, half hours (Lord Howe), zones whose clocks
+change at midnight (00:00 does not exist that day), clocks set back across midnight (the last hour of a date happens
+twice, the second time it belongs to the next window), and dates that a zone skipped altogether.
 """
 
 from bisect import bisect_left
