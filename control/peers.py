@@ -53,6 +53,12 @@ def peer_uid(connection: socket.socket) -> int:
     return int(uid)
 
 
+def peer_pid(connection: socket.socket) -> int:
+    """The pid of the process that connected, from the kernel as well."""
+    pid, _, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(pid)
+
+
 def actor_of(uid: int) -> Actor:
     """The operator behind a uid, by the machine's user database."""
     try:

@@ -20,7 +20,7 @@ from ledger.findings import KINDS, Finding, Weight
 from ledger.lifecycle import OpenIntent
 from ledger.locks import LockStore, MemoryLockStore
 from ledger.log import Head, Ledger
-from ledger.reading import Cursor, Record, find_call, read_records
+from ledger.reading import Cursor, Record, find_call, read_records, receipts_again
 from ledger.report import EXIT_COULD_NOT_RUN, EXIT_WRONG_USE, Report, printable, render
 from ledger.sequencer import Limits
 from ledger.sources import DirectorySource, MemorySource, Source
@@ -64,6 +64,7 @@ __all__ = [
     "printable",
     "read_records",
     "receipt_holds",
+    "receipts_again",
     "render",
     "salt",
     "verify",

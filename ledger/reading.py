@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import cast
 
 from ledger import canonical
+from ledger.batch import Batch, Receipt
 from ledger.directory import segment_files
 from ledger.errors import LedgerRefused
-from ledger.segment import COMMIT, FRAME, MAGIC, RECORD, FrameBad, frame_at
-from ledger.tree import leaf_hash
+from ledger.note import Verifier
+from ledger.segment import COMMIT, FRAME, MAGIC, RECORD, FrameBad, frame_at, groups, read_header
+from ledger.tree import leaf_hash, root_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,41 @@ def read_records(directory: Path, *, start: int = 0, types: frozenset[str] | Non
         for record in records:
             if types is None or record.type in types:
                 yield record
+
+
+def receipts_again(directory: Path, records: list[Record], key: Verifier) -> dict[int, Receipt]:
+    """The receipts of records that were read, by seq, as their submitter would have got them; `key` signed them."""
+    wanted = {record.seq: record for record in records}
+    found: dict[int, Receipt] = {}
+    for first, path in reversed(segment_files(directory)):
+        here = {seq for seq in wanted if seq >= first and seq not in found}
+        if not here:
+            continue
+        data = path.read_bytes()
+        try:
+            _, start = read_header(data)
+            for group in groups(data, start):
+                for seq in here & set(range(group.first, group.last + 1)):
+                    leaves = tuple(leaf_hash(one) for one in group.records)
+                    batch = Batch(
+                        key,
+                        str(wanted[seq].body["log"]),
+                        group.first,
+                        group.last,
+                        root_of(leaves),
+                        leaves,
+                        group.signature,
+                    )
+                    found[seq] = _receipt(wanted[seq], batch)
+        except FrameBad:
+            continue  # the end of what is committed
+    return found
+
+
+def _receipt(record: Record, batch: Batch) -> Receipt:
+    leaf = batch.leaves[record.seq - batch.first]
+    call = str(record.body.get("call", ""))
+    return Receipt(batch.origin, record.seq, leaf, record.ts, record.type, call, batch)
 
 
 def find_call(directory: Path, call: str) -> list[Record]:

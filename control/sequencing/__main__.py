@@ -1,0 +1,5 @@
+"""`python -m control.sequencing FOLDER`; see `program`."""
+
+from control.sequencing.program import main
+
+raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""The sequencer's process: `python -m control.sequencing FOLDER`.
+
+It opens the ledger of a state folder and serves workers at `ledger.sock` in it until SIGTERM. It alone has the ledger's
+hot key in memory. SIGINT and SIGHUP are left to whoever started it: a terminal sends them to everybody at once, and
+the workers' last outcomes are still to come then.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from control import peers
+from control.sequencing.server import Service
+from control.sequencing.wire import SOCKET_NAME
+from control.startup import StartRefused, hide_memory, raise_file_limit, refuse_foreign_packages
+from control.state.errors import StateInvalid
+from control.state.folder import Folder
+from control.stores.lock_store import SqliteLockStore, open_register
+from control.stores.sqlite import StoreRefused, StoreUnavailable
+from credentials.keyfile import KeyFileRefused
+from ledger import EXIT_COULD_NOT_RUN, Ledger, LedgerError
+
+SWITCH_SECONDS = 0.0002
+"""As for the gate: the ledger's thread waits for the interpreter with a synced group in its hand."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until SIGTERM; the exit code."""
+    parser = argparse.ArgumentParser(prog="control.sequencing", description="Writes a state's ledger for its workers.")
+    parser.add_argument("folder", type=Path, help="the state folder")
+    parser.add_argument("--ready-fd", type=int, help="a descriptor that is told `ready` once workers are served")
+    parser.add_argument("--lifeline-fd", type=int, help="a descriptor whose end is taken for SIGTERM")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        refuse_foreign_packages()
+        hide_memory()
+        raise_file_limit()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        _run(asked.folder, asked.ready_fd, asked.lifeline_fd)
+    except (StartRefused, StateInvalid, StoreRefused, StoreUnavailable, LedgerError, OSError) as error:
+        cure = getattr(error, "cure", "") or getattr(error, "fix", "")
+        sys.stderr.write(
+            f"the sequencer could not run: {error}\n{cure}\n" if cure else f"the sequencer could not run: {error}\n"
+        )
+        return EXIT_COULD_NOT_RUN
+    except KeyFileRefused as error:
+        sys.stderr.write(f"the sequencer could not run: {error.path}: {error.problem}\n{error.fix}\n")
+        return EXIT_COULD_NOT_RUN
+    except peers.SocketRefused as error:
+        sys.stderr.write(f"the sequencer could not run: {error}\n")
+        return EXIT_COULD_NOT_RUN
+    return 0
+
+
+def _run(path: Path, ready: int | None, lifeline: int | None) -> None:
+    folder = Folder.beside(path)
+    socket_path = folder.path / SOCKET_NAME
+    peers.check_path(socket_path)
+    if not folder.register.exists():
+        raise StateInvalid(f"{folder.register} is missing", "Let one `exeat up` without workers open the state first.")
+    register = open_register(folder.register)
+    try:
+        ledger = Ledger.open(folder.ledger, keys=folder.keys, lock_store=SqliteLockStore(register), keep_open=True)
+        try:
+            asyncio.run(_serve(ledger, folder, socket_path, ready, lifeline))
+        finally:
+            ledger.close()
+    finally:
+        register.close()
+
+
+async def _serve(ledger: Ledger, folder: Folder, path: Path, ready: int | None, lifeline: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if lifeline is not None:
+        os.set_blocking(lifeline, False)
+        loop.add_reader(lifeline, _ended, loop, lifeline, stop)
+    service = Service(ledger, folder)
+    await service.start(path)
+    try:
+        if ready is not None:
+            os.write(ready, b"ready\n")
+            os.close(ready)
+        await stop.wait()
+    finally:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await service.stop()
+
+
+def _ended(loop: asyncio.AbstractEventLoop, lifeline: int, stop: asyncio.Event) -> None:
+    try:
+        if os.read(lifeline, 64):
+            return
+    except BlockingIOError:
+        return
+    loop.remove_reader(lifeline)
+    stop.set()
