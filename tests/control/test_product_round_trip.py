@@ -134,8 +134,8 @@ def test_up_without_anything_says_how_to_begin_and_denies_everything() -> None:
         refused = product.run("true")
         assert refused.code == 1
         assert "no policy is active" in refused.err
-        (started,) = product.records("operator.act")
-        assert (started["act"], started["actor"]["id"]) == ("up", str(os.geteuid()))
+        (started,) = [record for record in product.records("operator.act") if record["act"] == "up"]
+        assert started["actor"]["id"] == str(os.geteuid())
         assert started["detail"]["listen"] == product.status()["listening"][0]
 
 
