@@ -97,7 +97,7 @@ async def correct(asked: Asked, tenant: str, correction: Correction, spent: Mapp
     for _, _, _, meter in correction.entries:
         if (amount := told(spent, meter, -1)) >= 0:
             amounts += (meter, amount)
-    answer = await asked.ask(FINISH, root_of(tenant), correction.id, correction.call, "correct", *amounts)
+    answer = await asked.ask(FINISH, root_of(tenant), correction.id, correction.call, "correct", 0, *amounts)
     return int(answer) == 2
 
 

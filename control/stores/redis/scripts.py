@@ -17,7 +17,9 @@ class Script:
 
 
 def _script(name: str) -> Script:
-    text = (_FOLDER / "prelude.lua").read_bytes() + b"\n" + (_FOLDER / f"{name}.lua").read_bytes()
+    # The first line says what the server may do with it when memory is short: what ends a reservation always runs.
+    flags, rest = (_FOLDER / f"{name}.lua").read_bytes().split(b"\n", 1)
+    text = flags + b"\n" + (_FOLDER / "prelude.lua").read_bytes() + rest
     return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())  # the server's own naming
 
 

@@ -236,7 +236,7 @@ class RedisReservations:
             return await evaluate(wire, RESERVE, root, wire.run_id, name, call, self._worker, self._lease_us, *asked)
         except (Lost, asyncio.CancelledError) as error:
             # It may have been taken, or be taken later: it must not be, whichever of the two arrives first.
-            self._outbox.post(FINISH, root, name, call, "void")
+            self._outbox.post(FINISH, root, name, call, "void", 0)
             if isinstance(error, Lost):
                 raise ReservationsUnavailable(f"the shared limits did not answer: {error}") from error
             raise
@@ -265,7 +265,9 @@ class RedisReservations:
     def _end(self, reserved: Reserved, how: str, amounts: tuple[str | int, ...]) -> None:
         held = self._held.pop(reserved.id, None)
         if held is not None:
-            self._outbox.post(FINISH, held[0], reserved.id, reserved.id.rpartition("#")[0], how, *amounts)
+            root, slots = held
+            call = reserved.id.rpartition("#")[0]
+            self._outbox.post(FINISH, root, reserved.id, call, how, len(slots) // 2, *slots, *amounts)
 
     def _changed(self) -> None:
         if self._link.up is not None:

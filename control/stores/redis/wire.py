@@ -84,12 +84,13 @@ class Wire(asyncio.Protocol):
         self._why = self._why or f"the connection was closed{'' if error is None else f': {error}'}"
         if self._timer is not None:
             self._timer.cancel()
+        if not self.lost.done():
+            self.lost.set_result(self._why)  # first: whoever is told below must not find this wire in use
         waiting, self._waiting = self._waiting, deque()
         for answer, _ in waiting:
             if not answer.done():
                 answer.set_exception(Lost(self._why))
-        if not self.lost.done():
-            self.lost.set_result(self._why)
+                answer.exception()  # nobody has to look at it: a caller that was cancelled does not
 
     def _flush(self) -> None:
         out, self._out = self._out, []

@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+
 -- The owner of these reservations lives. ARGV: time to live in us, then for each: reservation, number of slots, and a
 -- key and a member for each slot. A slot is taken again if it was lost: its call is in flight whatever was forgotten.
 

@@ -1,3 +1,5 @@
+#!lua
+
 -- A part of a generation is loaded; the last part puts it in force. ARGV: generation, then
 --   B budget window ends-at spent | R key ahead-us | C call record | G run id
 -- Answers 1; 0 when a generation is in force for this server already, and nothing was done.

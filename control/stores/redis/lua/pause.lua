@@ -1,3 +1,5 @@
+#!lua flags=allow-oom
+
 -- The longest pause that was asked for counts. ARGV: key, length in us.
 
 local length = tonumber(ARGV[2])

@@ -1,3 +1,5 @@
+#!lua
+
 -- All claims of a call are taken, or nothing is written.
 -- ARGV: run id of this connection's server, reservation, call, worker, time to live in us, then each claim by kind:
 --   R key interval burst | L key max | S budget window max amount ends-at meter | P key | O key digest
@@ -100,7 +102,11 @@ while at <= last do
     local pause = redis.call('GET', root .. ':p:' .. key)
     if pause then
       local till, length = string.match(pause, '^(%d+) (%d+)$')
-      local wait = math.min(tonumber(till) - now, tonumber(length))
+      local wait = tonumber(till) - now
+      if wait > tonumber(length) then -- it was asked for before the clock was set back
+        wait = tonumber(length)
+        redis.call('SET', root .. ':p:' .. key, text(now + wait) .. ' ' .. length, 'KEEPTTL')
+      end
       if wait > 0 then
         return { 'no', position, text(wait) }
       end
