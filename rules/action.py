@@ -40,6 +40,12 @@ class Action:
     _told: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether it is none of the tools of a service that is known: it may be any of them under another path."""
+        service = self.service
+        return self.known is None and service is not None and self.tool == f"{service.name}.{UNKNOWN_TOOL}"
+
+    @property
     def irreversible(self) -> bool:
         """Whether it is known that nothing undoes it."""
         return self.known is not None and self.known.irreversible

@@ -11,6 +11,7 @@ from rules.call import Call, Facts
 from rules.catalogue.document import TOOL
 from rules.catalogue.effect import READ, WRITE, Effect, worst
 from rules.catalogue.known import KnownService
+from rules.catalogue.loose import loosely
 from rules.conditions.unknown import Unknown
 from rules.content.content import Content, Value, as_doubles
 from rules.content.form import read_form
@@ -83,25 +84,33 @@ def _actions(call: Call, service: KnownService | None, content: Content | None) 
         yield from _of_graphql(call, service, content)
     else:
         yield from _of_rest(call, service, segments, content)
-        if not service.candidates(call.method, segments):
-            yield from _taken_for(call, service, segments, content)
+        yield from _taken_for(call, service, segments, content)
 
 
 def _taken_for(
     call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None
 ) -> Iterator[Action]:
-    """What a service may take an unknown request for, beside what it is: servers answer `HEAD` as they do `GET`, and
-    many a path that ends in a slash as the one that does not. A rule that denies the one denies the other."""
-    asked = replace(call, method="GET") if call.method == "HEAD" else call
-    shorter = segments[:-1] if len(segments) > 1 and segments[-1] == "" else segments
-    if (asked.method, shorter) == (call.method, segments):
+    """What a service may take a request for, beside what it is: servers answer `HEAD` as they do `GET`, and many are
+    less strict about paths than rules are. A rule that denies the one denies the other."""
+    exact = service.candidates(call.method, segments)
+    if exact and not exact[0][1].parameters and not exact[0][1].rest:
         return
-    if service.takes_graphql(shorter):
-        yield from _of_graphql(asked, service, content)
-    elif service.speaks_mcp(shorter):
-        yield from _of_mcp(asked, service, content)
-    elif service.candidates(asked.method, shorter):
+    asked = replace(call, method="GET") if call.method == "HEAD" else call
+    if not exact:
+        like = loosely(segments)
+        if any(like == loosely(parse_template(path).segments) for path in service.graphql):
+            yield from _of_graphql(asked, service, content)
+            return
+        if service.protocol == "mcp" and like == loosely(parse_template(service.endpoint).segments):
+            yield from _of_mcp(asked, service, content)
+            return
+    shorter = segments[:-1] if len(segments) > 1 and segments[-1] == "" else segments
+    found = exact or service.candidates(asked.method, shorter)
+    if found and not exact:
         yield from _of_rest(asked, service, shorter, content)
+    for tool in service.resembling(asked.method, segments, found):
+        # With which arguments, only a server knows that reads it so.
+        yield Action(tool.name, tool.effect, None, tool, service)
 
 
 def _of_rest(call: Call, service: KnownService, segments: tuple[str, ...], content: Content | None) -> Iterator[Action]:

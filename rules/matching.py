@@ -58,7 +58,7 @@ def denying(call: Call, facts: Facts, account: Account) -> tuple[tuple[Rule, boo
 
 def untold(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
     """The allow rules that would match an action for which none does, were they to be told."""
-    if not account.conditional:
+    if not account.conditional or not _may_allow(call, facts, account):
         return ()
     found: dict[str, Rule] = {}
     for action in facts.actions or _UNCLASSIFIED:
@@ -154,7 +154,10 @@ def _together(says: list[bool | None], *, allows: bool) -> bool | None:
 
 def _may_allow(call: Call, facts: Facts, account: Account) -> bool:
     """Whether an allow rule is there that could match, as far as is known yet."""
-    return bool(_reached(call, facts, account.allow, at_most=1))
+    if not any(action.is_unknown for action in facts.actions):
+        return bool(_reached(call, facts, account.allow, at_most=1))
+    opening = _reached(call, facts, account.allow)
+    return all(any(_opens(rule, action) for rule in opening) for action in facts.actions)
 
 
 def _bound_by_arg(connection: Connection) -> bool:
@@ -250,6 +253,8 @@ def _by_tool(rule: Rule, action: Action | None, *, denies: bool) -> bool | None:
     """Whether the action is one of the rule's tools, with one of its effects; None where that cannot be told."""
     if rule.tools is None and rule.effects is None:
         return True
+    if not denies and not _opens(rule, action):
+        return False
     by_effect = _by_effect(rule, action, denies=denies)
     if rule.tools is None or by_effect is False:
         return by_effect
@@ -260,6 +265,14 @@ def _by_tool(rule: Rule, action: Action | None, *, denies: bool) -> bool | None:
         # else, but for all of them.
         return "*" in rule.tools or action.tool in rule.tools or not denies
     return by_effect
+
+
+def _opens(rule: Rule, action: Action | None) -> bool:
+    """Whether an allow rule that fits may be about the action. What is unknown is nobody's beginning and has no effect
+    that anyone promised: its own name opens it, or a rule about a place."""
+    if action is None or not action.is_unknown:
+        return True
+    return action.tool in rule.tools if rule.tools is not None else rule.effects is None
 
 
 def _by_effect(rule: Rule, action: Action | None, *, denies: bool) -> bool | None:

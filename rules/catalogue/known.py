@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, Literal
 
 from credentials.presentation import Presentation
+from rules.catalogue.loose import loose, loosely, loosened
 from rules.catalogue.tool import Field, HttpCall, Tool
 from rules.conditions.condition import Expression
 from rules.policy.matcher import ANY, Matcher, Rule
@@ -85,6 +87,40 @@ class KnownService:
             if rule.template.segments == first.segments and rule.template.rest == first.rest
         }
         return tuple(same.values())
+
+    def resembling(
+        self, method: str, segments: tuple[str, ...], than: tuple[tuple[Tool, Template], ...]
+    ) -> tuple[Tool, ...]:
+        """The tools that a server may take a request line for if it reads paths less strictly than rules do, and closer
+        to it than these, if any."""
+        exact = than[0][1] if than else None
+        # Closer is what has a literal where this has a parameter.
+        asked = () if exact is None or exact.rest else tuple(segments[at] for _, at in exact.parameters)
+        if asked and all(loosened(segment) not in self._literals for segment in asked):
+            return ()
+        rank = None if exact is None else exact.rank
+        found = self._loose.matching(ANY, method, loosely(segments), at_most=None)
+        have = {tool.name for tool, _ in than}
+        return tuple(
+            self.tools[name]
+            for name in dict.fromkeys(rule.id for rule in found if rank is None or rule.template.rank < rank)
+            if name not in have
+        )
+
+    @cached_property
+    def _literals(self) -> frozenset[str]:
+        return frozenset(s for rule in self._loose.rules for s in rule.template.segments if isinstance(s, str))
+
+    @cached_property
+    def _loose(self) -> Matcher:
+        return Matcher(
+            tuple(
+                Rule(tool.name, ANY, frozenset({call.method}), loose(call.template), position)
+                for position, tool in enumerate(self.tools.values())
+                for call in tool.calls
+                if isinstance(call, HttpCall)
+            )
+        )
 
     def takes_graphql(self, segments: tuple[str, ...]) -> bool:
         """Whether a path takes GraphQL."""

@@ -62,8 +62,8 @@ def _on_known(rule: Rule, service: KnownService, never: tuple[Rule, ...]) -> fro
     if whole.isdisjoint(gone):
         if rule.tools is None and rule.effects is None:
             found |= _of_methods(rule)
-        elif whole & set(named) or service.protocol == "mcp" or service.graphql:
-            # What is not listed is a write, a delete by its method, or for GraphQL and MCP as it says itself.
+        elif service.protocol == "mcp" or service.graphql:
+            # What is not listed is for GraphQL and MCP as it says itself.
             found |= set(EFFECTS) if named else set()
         elif any(not name.endswith(ANY) and name not in service.tools for name in named):
             found |= {"write", "delete"}
@@ -76,12 +76,12 @@ def _fits(rule: Rule, tool: Tool) -> bool:
     if len(calls) < len(tool.calls) or not calls:
         return True  # a field of GraphQL, or a tool of an MCP server, has any
     return any(
-        (rule.methods is None or call.method in rule.methods) and _overlap(rule.template, call.template)
+        (rule.methods is None or call.method in rule.methods) and overlap(rule.template, call.template)
         for call in calls
     )
 
 
-def _overlap(one: Template, other: Template) -> bool:
+def overlap(one: Template, other: Template) -> bool:
     """Whether some path fits both."""
     short, long = sorted((one, other), key=lambda template: len(template.segments))
     if len(short.segments) < len(long.segments) and not short.rest:

@@ -28,6 +28,7 @@ CONSTANT_CONDITION: Final = "constant-condition"
 UNKNOWN_SEGMENT: Final = "unknown-segment"
 SHADOWED_RULE: Final = "shadowed-rule"
 WILDCARD_WRITE: Final = "wildcard-write"
+UNKNOWN_BESIDE_DENIED: Final = "unknown-beside-denied"
 NO_LIMITS: Final = "no-limits"
 NAMES: Final = (
     UNUSED_CONNECTION,
@@ -39,6 +40,7 @@ NAMES: Final = (
     UNKNOWN_SEGMENT,
     SHADOWED_RULE,
     WILDCARD_WRITE,
+    UNKNOWN_BESIDE_DENIED,
     NO_LIMITS,
 )
 """Every warning, as the reference lists them. A name is never given to another."""

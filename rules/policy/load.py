@@ -20,6 +20,7 @@ from rules.policy.invalid import ValueInvalid
 from rules.policy.models import TenantDocument
 from rules.policy.reading import MAX_FILE_BYTES, Location, Place, Reading, read
 from rules.policy.source import PolicyError, PolicyFile, PolicyInvalid, PolicySource, PolicyWarning, Written
+from rules.policy.unknown_tools import unknown_beside_denied
 from rules.policy.warnings import warnings
 
 MAX_FILES: Final = 5_000
@@ -143,7 +144,8 @@ class _Loading:
             return
         # What was left out must not be missed a second time, by the tests that name it.
         tests = check_cases(document, catalogue) if whole else ()
-        for finding in chain(check(document, catalogue, _declared(reading.data)), warnings(document), tests):
+        warned = chain(warnings(document), unknown_beside_denied(document, catalogue))
+        for finding in chain(check(document, catalogue, _declared(reading.data)), warned, tests):
             location = _as_written(finding.location, kept)
             place = (reading.key if finding.at_key else reading.value)(location)
             said = (name, place.line, place.column, finding.message, finding.fix)

@@ -101,7 +101,12 @@ CANCEL = {"action": "cancel"}
         ("{id: r, allow: [shop.order.read, shop.order.create]}", "POST shop /orders", ORDER, "allow r"),
         ("{id: r, allow: shop.order.*}", "GET shop /orders/7", None, "allow r"),
         ("{id: r, allow: shop.order.*}", "GET shop /else", None, "not_allowed"),
-        ("{id: r, allow: shop.*}", "GET shop /else", None, "allow r"),
+        # A beginning means what is known; what is not goes by its own name.
+        ("{id: r, allow: shop.*}", "GET shop /else", None, "not_allowed"),
+        ("{id: r, allow: '*'}", "GET shop /else", None, "not_allowed"),
+        ("{id: r, allow: {connection: shop, effects: [read, write, delete]}}", "GET shop /else", None, "not_allowed"),
+        ("{id: r, allow: [shop.*, shop.unknown]}", "GET shop /else", None, "allow r"),
+        ("{id: r, allow: {connection: shop, path: /**}}", "GET shop /else", None, "allow r"),
         ("{id: r, allow: '*'}", "GET nowhere /else", None, "allow r"),
         ("{id: r, allow: shop.*}", "GET stripe /v1/refunds", None, "not_allowed"),
         ("{id: r, allow: {tools: [shop.order.read], connection: shop}}", "GET shop /orders/7", None, "allow r"),
@@ -160,7 +165,7 @@ CANCEL = {"action": "cancel"}
         ("{id: r, allow: shop.*, when: effect == 'read'}", "GET shop /orders/7", None, "allow r"),
         ("{id: r, allow: shop.*, when: effect == 'read'}", "POST shop /orders", ORDER, "not_allowed"),
         ("{id: r, allow: shop.*, when: tool.startsWith('shop.order.')}", "GET shop /else", None, "not_allowed"),
-        ("{id: r, allow: shop.*, when: stage == 'autonomous'}", "GET shop /else", None, "allow r"),
+        ("{id: r, allow: shop.unknown, when: stage == 'autonomous'}", "GET shop /else", None, "allow r"),
         # What carries others is nobody's.
         ("{id: r, allow: {connection: '*', path: /**}}", "POST shop /many", None, "batch_refused"),
         ("{id: r, allow: shop.many}", "POST shop /many", {}, "batch_refused"),
@@ -363,15 +368,53 @@ def test_what_stands_in_the_query_alone_of_a_method_with_a_body_is_not_told(quer
 def test_what_a_service_may_take_for_a_tool_is_denied_with_it_and_allowed_only_as_unknown(
     denied: str, call: str, body: object
 ) -> None:
-    assert says(ask(("{id: a, allow: shop.*}",), call, body)) == "allow a"
-    assert says(ask(("{id: a, allow: shop.*}", f"{{id: d, deny: {denied}}}"), call, body)) == "rule_denied"
+    every = "{id: a, allow: [shop.*, shop.unknown]}"
+    assert says(ask((every,), call, body)) == "allow a"
+    assert says(ask(("{id: a, allow: shop.*}",), call, body)) == "not_allowed"
+    assert says(ask((every, f"{{id: d, deny: {denied}}}"), call, body)) == "rule_denied"
     assert says(ask((f"{{id: a, allow: {denied}}}",), call, body)) == "not_allowed"
     delete = "{id: d, deny: {effects: [delete]}}"
     came = "rule_denied" if denied in {"shop.order.cancel", "shop.order.drop"} else "allow a"
-    assert says(ask(("{id: a, allow: shop.*}", delete), call, body)) == came
+    assert says(ask((every, delete), call, body)) == came
 
 
-@pytest.mark.parametrize("allow", [ALL, "{id: all, allow: shop.*}"])
+ALIASES = (
+    "/v1/Refunds", "/V1/refunds", "/v1/refunds;x", "/v1/refunds;/", "/v1;a=b/refunds", "/v2/refunds", "/v1.1/refunds",
+    "/v1/refunds/", "/v1/refunds.json", "/v1/REFUNDS.XML", "/v1/refunds%20", "/v1/refunds.", "/v1/r%45funds",
+    "/v1/refund%C5%BF",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ALIASES)
+@pytest.mark.parametrize("body", [{"amount": 1}, None])
+def test_an_alias_of_a_denied_tool_is_let_out_by_no_wildcard_and_denied_beside_any_rule(
+    path: str, body: object
+) -> None:
+    call = f"POST stripe {path}"
+    for wild in ("stripe.*", "'*'", "{connection: stripe, effects: [write]}", "{tools: [stripe.*], path: /**}"):
+        assert says(ask((f"{{id: a, allow: {wild}}}",), call, body)) == "not_allowed"
+    for open_ in ("[stripe.*, stripe.unknown]", "{connection: stripe, path: /**}"):
+        assert says(ask((f"{{id: a, allow: {open_}}}",), call, body)) == "allow a"
+        denied = (f"{{id: a, allow: {open_}}}", "{id: d, deny: stripe.refund.create}")
+        assert says(ask(denied, call, body)) == "rule_denied"
+        # With which arguments it would be that tool, nobody knows; but for a slash, which changes none.
+        denied = (f"{{id: a, allow: {open_}}}", "{id: d, deny: stripe.refund.create, when: args.amount > 5}")
+        told = body is not None and path == "/v1/refunds/"
+        assert says(ask(denied, call, body)) == ("allow a" if told else "condition_failed")
+
+
+def test_a_known_tool_that_a_server_may_take_for_another_is_both() -> None:
+    call = "GET stripe /v1/charges/Search"
+    assert says(ask(("{id: a, allow: stripe.charge.get}",), "GET stripe /v1/charges/ch_1Ab")) == "allow a"
+    assert says(ask(("{id: a, allow: stripe.charge.get}",), call)) == "not_allowed"
+    assert says(ask(("{id: a, allow: stripe.charge.*}",), call)) == "allow a"
+    assert says(ask(("{id: a, allow: stripe.charge.*}", "{id: d, deny: stripe.charge.search}"), call)) == "rule_denied"
+    assert says(ask((ALL, "{id: d, deny: mcp.helper.add}"), "POST helper /MCP;x", tool("add"))) == ("rule_denied")
+    drop = graphql("mutation { dropOrder }")
+    assert says(ask((ALL, "{id: d, deny: shop.order.drop}"), "POST shop /GraphQL", drop)) == "rule_denied"
+
+
+@pytest.mark.parametrize("allow", [ALL, "{id: all, allow: [shop.*, shop.unknown]}"])
 @pytest.mark.parametrize(
     ("call", "body"),
     [

@@ -128,6 +128,31 @@ def test_writes_that_are_allowed_everywhere(rule: str, names: list[str]) -> None
     assert of(rule) == names
 
 
+@pytest.mark.parametrize(
+    ("allow", "deny", "warns"),
+    [
+        ("allow: {connection: models, path: /**}, when: now.hour < 8", "deny: openai.files.delete", True),
+        ("allow: [openai.files.*, openai.unknown]", "deny: openai.files.delete", True),
+        ("allow: {connection: models, methods: [DELETE], path: /v2/**}", "deny: [openai.files.*]", True),
+        ("allow: {connection: models, methods: [DELETE], path: /v1/Files/**}", "deny: openai.files.delete", True),
+        ("allow: {connection: models, methods: [DELETE], path: /v1/responses/**}", "deny: openai.files.delete", False),
+        ("allow: {connection: models, methods: [POST], path: /v2/**}", "deny: openai.files.delete", False),
+        ("allow: {connection: tickets, methods: [DELETE], path: /v1/**}", "deny: openai.files.delete", False),
+        ("allow: openai.files.*", "deny: openai.files.delete", False),
+        ("allow: {connection: models, path: /v1/x}, when: now.hour < 8", "deny: openai.files.delete", False),
+        ("allow: [openai.files.*, openai.unknown]", "deny: [openai.files.delete, openai.unknown]", False),
+        ("allow: [openai.files.*, openai.unknown]", "deny: {effects: [delete]}", False),
+    ],
+)
+def test_what_is_unknown_is_opened_beside_tools_that_are_denied(allow: str, deny: str, *, warns: bool) -> None:
+    found = warned(BASE + f"      - {{id: more, {allow}}}\n      - {{id: not, {deny}}}\n")
+    assert ((13, "unknown-beside-denied") in found) is warns
+    server = BASE.replace("host: api.openai.com", "host: api.openai.com, service: mcp")
+    place = "      - {id: more, allow: {connection: models, methods: [POST], path: /**}, when: now.hour < 8}\n"
+    assert (14, "unknown-beside-denied") not in warned(server + place)
+    assert (13, "unknown-beside-denied") in warned(server + place + "      - {id: not, deny: mcp.models.add}\n")
+
+
 def test_writes_that_a_deny_rule_keeps_out_are_not_allowed_everywhere() -> None:
     wide = BASE + "      - {id: wide, allow: {connection: models, path: /x/y}}\n".replace("/x/y", "/**")
     assert "wildcard-write" in [name for _, name in warned(wide)]
