@@ -134,7 +134,7 @@ class Deciding:
     async def again(self, journey: Journey, call: Call, allowed: Allowed) -> Allowed:
         """(6) The decision of this very time, on the same facts; what is recorded of the call is this one.
 
-        Its claims stay those that were taken. Raises `CallRefused`: its rules have closed meanwhile.
+        What was reserved stays reserved as it was. Raises `CallRefused`: its rules have closed meanwhile.
         """
         found = await self._judged_again(journey)
         if found is None:
@@ -144,13 +144,13 @@ class Deciding:
         journey.decided = _decided(call, again.facts.now, decision, data)
         if isinstance(decision, Denied):
             raise await self.refusal(journey, again.call, again.facts, decision)
-        journey.allowed = replace(decision, claims=allowed.claims)
+        journey.allowed = decision
         if journey.upload is not None and not decision.observed:
             # Another rule lets it out than the one that its body was taken in for.
             bytes_now, bytes_then = decision.body.stream_bytes or 0, allowed.body.stream_bytes or 0
             if bytes_now < bytes_then:
                 raise CallRefused(Reason(Code.BODY_TOO_LARGE, "the rule that allows this call now streams less"))
-        return journey.allowed
+        return decision
 
     async def overtaken(self, journey: Journey) -> None:
         """(7) Nothing if it may still leave. Raises `CallRefused`: its rules have closed since its intent was durable.

@@ -15,7 +15,8 @@ from control.cli.policy_tests import readable
 from control.codec import Json, to_json
 from proxy.trial import try_request
 from rules.conditions.variables import WEEKDAYS
-from rules.decision import Allowed, Decision
+from rules.decision import Allowed, Decision, Denied
+from rules.openings import Opening, search
 from rules.policy.cases import (
     DEFAULT_WORKFLOW,
     FORM,
@@ -174,6 +175,9 @@ def _lines(asked: Asked, trial: Trial) -> Iterator[str]:
     elif trial.decided:
         yield "no rule matches by connection, method and path"
     yield _decided(trial.decision)
+    opening = _opening(trial)
+    if opening is not None:
+        yield f"  {opening.sentence}"
 
 
 def _when(trial: Trial) -> str:
@@ -196,6 +200,12 @@ def _row(heard: RuleHeard) -> tuple[str, str, str, str]:
     return "allow" if heard.allows else "deny", heard.rule.id, says, condition
 
 
+def _opening(trial: Trial) -> Opening | None:
+    if trial.call is None or not isinstance(trial.decision, Denied):
+        return None
+    return search(trial.call, trial.facts, trial.decision).opening
+
+
 def _decided(decision: Decision) -> str:
     if isinstance(decision, Allowed):
         return f"allow by {decision.rules[0]}; its body is {decision.body.described}"
@@ -207,6 +217,7 @@ def _decided(decision: Decision) -> str:
 def _document(asked: Asked, trial: Trial) -> Json:
     decision = trial.decision
     denied = () if isinstance(decision, Allowed) else decision.reasons
+    opening = _opening(trial)
     return to_json(
         {
             "call": str(asked),
@@ -229,6 +240,7 @@ def _document(asked: Asked, trial: Trial) -> Json:
             "decision": "allow" if isinstance(decision, Allowed) else "deny",
             "rule": trial.rule,
             "reasons": [{"code": r.code, "detail": r.detail, "rule": r.rule} for r in denied],
+            "opens_at": None if opening is None else opening.at.isoformat(),
             "policy": decision.policy,
         }
     )

@@ -271,6 +271,7 @@ def test_a_form_from_a_file_is_a_body_too(exeat: Command, tmp_path: Path) -> Non
                 "  allow_rules        allows        small",
                 "  deny   weekend  true  when now.weekday in ['sat', 'sun']",
                 "deny rule_denied by weekend: Rule weekend denies this call.",
+                "  Open again from Mon 2026-01-12 00:00 Europe/Berlin.",
             ],
         ),
         (
@@ -291,6 +292,13 @@ def test_a_denied_call_is_explained(exeat: Command, options: tuple[str, ...], li
     code, told = exeat(*REFUND, *options)
     assert code == 1
     assert [line for line in lines if line not in told.splitlines()] == []
+
+
+def test_when_a_denied_call_would_be_allowed_is_told(exeat: Command) -> None:
+    asked = (*REFUND, "--body", '{"amount": 100}', "--json", "--at")
+    assert json.loads(exeat(*asked, "sat 10:00")[1])["opens_at"] == "2026-01-12T00:00:00+01:00"
+    assert json.loads(exeat(*asked, "tue 10:00")[1])["opens_at"] is None
+    assert json.loads(exeat(*REFUND, "--body", '{"amount": 101}', "--json", "--at", "tue 10:00")[1])["opens_at"] is None
 
 
 def test_a_call_is_explained_as_it_is_judged(exeat: Command) -> None:

@@ -348,6 +348,7 @@ async def test_a_flood_of_denied_calls_buys_few_decisions(tmp_path: Path, monkey
         assert 2 <= first <= 12
         assert not any(told[first:])
         # The same call again costs nothing.
+        hand.passes(1)
         assert "opens_at" in json.loads((await agent.request("GET", "/things/0")).body)
 
 
