@@ -122,8 +122,26 @@ def asking(call: Call, facts: Facts) -> tuple[Rule, ...]:
 
 
 def asking_the_time(call: Call, facts: Facts, account: Account) -> tuple[Rule, ...]:
-    """The rules that may match this call and whose conditions ask for the time, whatever they say of it now."""
-    return _reached(call, facts, account.timed)
+    """All rules whose conditions may be asked about this call and ask for the time, whatever they say of it now.
+
+    Rather one too many: of a rule that is missing here, a call would leave after it had closed.
+    """
+    segments, connection = normal_segments(call.path), facts.connection
+    if not account.timed.rules or connection is None or segments is None:
+        return ()
+    found = {rule.id: rule for rule in account.timed.matching(connection.name, call.method, segments, at_most=None)}
+    for action in facts.actions:
+        if action.tool is None or action.handshake:
+            named = account.timed.naming_each(connection.name, call.method, segments)
+        else:
+            named = account.timed.naming(connection.name, action.tool, call.method, segments)
+        found.update((rule.id, rule) for rule in named)
+    return tuple(rule for rule in found.values() if _may_be_about_any(rule, facts))
+
+
+def _may_be_about_any(rule: Rule, facts: Facts) -> bool:
+    """As `_by_any`, and of a handshake every rule may be about it."""
+    return _by_any(rule, facts) or any(action.handshake for action in facts.actions)
 
 
 def may_call(call: Call, facts: Facts, action: Action) -> bool:

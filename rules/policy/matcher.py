@@ -138,6 +138,14 @@ class Matcher:
         fitting = ((rule for rule in self._services.get(key, ()) if _fits(rule, method, segments)) for key in keys)
         return tuple(rule for rules in fitting for rule in islice(rules, TOLD))
 
+    def naming_each(self, connection: str, method: str, segments: tuple[str, ...]) -> tuple[Rule, ...]:
+        """All rules that name tools, whichever, and agree with the connection and the place. It looks at each."""
+        return tuple(
+            rule
+            for rule in self.rules
+            if rule.tools is not None and rule.connection in (connection, ANY) and _fits(rule, method, segments)
+        )
+
     def matching(
         self, connection: str, method: str, segments: tuple[str, ...], *, at_most: int | None = TOLD
     ) -> tuple[Rule, ...]:

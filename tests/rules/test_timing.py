@@ -1,16 +1,22 @@
 """For how long a decision is known to hold."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rules.call import Facts
 from rules.decide import decide
 from rules.policy.compile import compile_policy
 from rules.policy.load import parse_policy
 from rules.timing import Timing, holds_still, timing_of
+from rules.trial import read, understood
 from tests.rules.test_openings import ALLOW, CALL, WEEKENDS, facts_of
+from tests.rules.test_tool_rules import call_to, policy, rpc
 
 NOW = datetime(2026, 11, 25, 12, 0, 30, tzinfo=UTC)
 KATHMANDU = ZoneInfo("Asia/Kathmandu")
@@ -62,3 +68,55 @@ def test_a_decision_holds_to_the_end_of_its_minute_by_the_policys_clocks() -> No
             assert holds_still(Timing.MINUTE, NOW, then, zone) is same
             assert holds_still(Timing.ALWAYS, NOW, then, zone)
             assert holds_still(Timing.MOMENT, NOW, then, zone) is (later == 0)
+
+
+TARGETS = (
+    '"*"', "shop.*", "shop.order.create", "shop.order.drop", "mcp.*", "mcp.helper.add", "mcp.helper/initialize",
+    "{connection: helper, effects: [read]}", "{effects: [read]}", "{effects: [write, delete]}", "{effects: [delete]}",
+    "{connection: shop, path: /orders/**}", '{connection: "*", path: /**}', "{connection: helper, path: /mcp}",
+)  # fmt: skip
+WHENS = (
+    "", "now.hour < 12", "now.weekday == 'wed'", "has(args.a) && now.time < '13:00'",
+    "tool != '' || now.date == '2026-11-26'",
+)  # fmt: skip
+CALLS: tuple[tuple[str, bytes | None], ...] = (
+    ("POST helper /mcp", json.dumps(rpc("initialize")).encode()),
+    ("POST helper /mcp", json.dumps(rpc("tools/call", name="add", arguments={"a": 1})).encode()),
+    ("POST helper /mcp", json.dumps(rpc("tools/list")).encode()),
+    ("POST helper /mcp", None),
+    ("GET helper /mcp", b""),
+    ("POST shop /orders", b'{"total": 1}'),
+    ("GET shop /orders/7", b""),
+    ("POST shop /graphql", b'{"query": "mutation { dropOrder dropOther }"}'),
+    ("DELETE shop /elsewhere", b""),
+    ("POST stripe /v1/refunds", b"{"),
+)
+rules = st.lists(
+    st.tuples(st.booleans(), st.sampled_from(TARGETS), st.sampled_from(WHENS)), min_size=1, max_size=5, unique=True
+)
+
+
+@given(rules, st.sampled_from(CALLS), st.integers(0, 7 * 24 * 60))
+# A handshake, by a rule about what tools do; and a call of which nobody knows the tool, by one that names tools.
+@example([(True, "{connection: helper, effects: [read]}", "now.hour < 12")], CALLS[0], 13 * 60)
+@example([(True, "{connection: helper, path: /mcp}", ""), (False, "mcp.helper.add", "now.hour >= 12")], CALLS[3], 720)
+def test_a_decision_that_is_said_to_hold_holds(
+    written: list[tuple[bool, str, str]], asked: tuple[str, bytes | None], later: int
+) -> None:
+    """Whatever kind of call and of rules: nobody asks the time of a call of which it is said that nobody does."""
+    lines = tuple(
+        f"{{id: r{at}, {'allow' if allows else 'deny'}: {target}" + (f', when: "{when}"}}' if when else "}")
+        for at, (allows, target, when) in enumerate(written)
+        if not (allows and target.startswith(('"*"', "{effects")))
+    )
+    method, connection, path = asked[0].split(" ")
+    active = policy(*lines).tenants["acme"]
+    call = call_to(connection, method, path)
+    facts = understood(call, Facts(active, active.connections[connection], NOW))
+    if asked[1] is not None:
+        facts = read(call, facts, (b"application/json",), asked[1])
+    then = replace(facts, now=NOW + timedelta(minutes=later))
+    if timing_of(call, facts) is Timing.ALWAYS:
+        assert decide(call, facts) == decide(call, then)
+    else:
+        assert any(when for _, _, when in written)
