@@ -67,6 +67,12 @@ class Action:
         """Who gets what is sent. Raises `Unknown`."""
         return self._once("recipients", lambda: self._recipients(found))
 
+    def count(self, unit: str, found: Value) -> int:
+        """How many of a unit it has: recipients, or what its tool's `units` say. Raises `Unknown`."""
+        if unit == "recipients":
+            return len(self.recipients(found))
+        return self._once(unit, lambda: self._count(unit, found))
+
     def account(self) -> str:
         """The account at the vendor that it is about. Raises `Unknown`."""
         expression = None if self.service is None else self.service.account_arg
@@ -105,6 +111,15 @@ class Action:
         if total is None:
             raise Unknown
         return Money(total, code)
+
+    def _count(self, unit: str, found: Value) -> int:
+        expression = None if self.known is None else self.known.units.get(unit)
+        if expression is None or self.args is None:
+            raise Unknown
+        many = expression.value(**_with(found, args=self.args))
+        if isinstance(many, bool) or not isinstance(many, int) or many < 0:
+            raise Unknown
+        return many
 
     def _recipients(self, found: Value) -> list[str]:
         tool = self.known

@@ -12,9 +12,12 @@ from rules.catalogue.tool import Lookup
 from rules.conditions.unknown import Unknown
 from rules.conditions.variables import AMOUNT, CURRENCY, RECIPIENTS
 from rules.content.content import Value
-from rules.matching import asking
+from rules.limits.limit import Metered
+from rules.matching import asking, counting
 from rules.policy.matcher import TOLD, Rule
 
+LIMIT: Final = "limit:"
+"""Begins the name of a limit where rules are named. No rule's name has a colon."""
 _SAFE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.@-]{0,127}", re.ASCII)
 """What an argument may be to stand in a path: an id, never a way to another one."""
 
@@ -27,7 +30,7 @@ class Wanted:
     query: str
     route: str
     rules: tuple[str, ...]
-    """The rules that ask."""
+    """The rules that ask; `limit:` and its meter for a limit that does."""
 
 
 def wanted(call: Call, facts: Facts) -> Wanted | None:
@@ -38,7 +41,9 @@ def wanted(call: Call, facts: Facts) -> Wanted | None:
     tool = action.known
     if tool is None or not tool.lookups or action.args is None:
         return None
-    rules = tuple(rule for rule in asking(call, facts) if not _told(rule, action))[:TOLD]
+    asked = [rule.id for rule in asking(call, facts) if not _told(rule, action)]
+    asked += [_named(metered) for metered in counting(call, facts) if not _measured(metered, action)]
+    rules = tuple(asked[:TOLD])
     if not rules:
         return None
     for lookup in tool.lookups:
@@ -53,9 +58,9 @@ def answered(facts: Facts, found: Value) -> Facts:
     return replace(facts, asked=True, found=found, actions=tuple(replace(action, _told={}) for action in facts.actions))
 
 
-def _wanted(lookup: Lookup, given: str, rules: tuple[Rule, ...]) -> Wanted:
+def _wanted(lookup: Lookup, given: str, rules: tuple[str, ...]) -> Wanted:
     path, _, query = lookup.target.replace(f"{{{lookup.given}}}", quote(given, safe="")).partition("?")
-    return Wanted(path, quote(query, safe="=&%[]"), lookup.route, tuple(rule.id for rule in rules))
+    return Wanted(path, quote(query, safe="=&%[]"), lookup.route, rules)
 
 
 def _told(rule: Rule, action: Action) -> bool:
@@ -66,5 +71,20 @@ def _told(rule: Rule, action: Action) -> bool:
             action.money(None)
         if RECIPIENTS in reads:
             action.recipients(None)
+        return True
+    return False
+
+
+def _named(metered: Metered) -> str:
+    return f"{LIMIT}{metered.name}"[:128]
+
+
+def _measured(metered: Metered, action: Action) -> bool:
+    """Whether the request itself says what a limit counts."""
+    with suppress(Unknown):
+        if metered.meter.counts == "money":
+            action.money(None)
+        else:
+            action.count(metered.name, None)
         return True
     return False

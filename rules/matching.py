@@ -7,6 +7,7 @@ from itertools import islice
 from rules.action import Action
 from rules.call import Call, Facts
 from rules.conditions.variables import OF_LOOKUP, Judged, values_of
+from rules.limits.limit import Metered
 from rules.observing import observing
 from rules.policy.compile import Account, Connection
 from rules.policy.matcher import TOLD, Matcher, Rule
@@ -89,18 +90,20 @@ def judged_by_body(call: Call, facts: Facts) -> bool:
     if account is None or connection is None or segments is None:
         return False
     unclear = any(action.tool is None for action in facts.actions)
-    if unclear and observing(call, facts):
+    metered = account.plan.of_action(connection.name)
+    counted = metered and bool(_counted_by_args(account, connection, facts))
+    if (unclear or counted) and observing(call, facts):
         return True
     # Asked first: policies that speak of places alone are not to pay for others.
-    if not account.conditional and connection.account is None:
+    if not account.conditional and connection.account is None and not metered:
         return False
     if not _may_allow(call, facts, account):
         return False
     if any(_says(rule, call, facts, action, denies=True) is True for rule, action in _plain(call, facts, account)):
         return False
-    if unclear and (connection.name in account.by_tool or _bound_by_arg(connection)):
+    if unclear and (metered or connection.name in account.by_tool or _bound_by_arg(connection)):
         return True
-    return any(rule.when is not None and rule.reads_body for rule in _reached(call, facts, account.reading))
+    return counted or any(rule.when is not None and rule.reads_body for rule in _reached(call, facts, account.reading))
 
 
 def tool_matters(call: Call, facts: Facts) -> bool:
@@ -109,7 +112,24 @@ def tool_matters(call: Call, facts: Facts) -> bool:
     connection = facts.connection
     if account is None or connection is None:
         return False
-    return connection.name in account.by_tool or connection.account is not None
+    if connection.name in account.by_tool or connection.account is not None:
+        return True
+    return account.plan.of_action(connection.name)
+
+
+def counting(call: Call, facts: Facts) -> tuple[Metered, ...]:
+    """What limits count by the arguments of the call's actions; nothing where no rule would allow it."""
+    account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
+    connection = facts.connection
+    if account is None or connection is None or not account.plan.untold(connection.name):
+        return ()
+    metered = _counted_by_args(account, connection, facts)
+    return metered if metered and (observing(call, facts) or _may_allow(call, facts, account)) else ()
+
+
+def _counted_by_args(account: Account, connection: Connection, facts: Facts) -> tuple[Metered, ...]:
+    on = account.plan.on(connection.name)
+    return tuple(m for m in on if m.tools and any(action.tool in m.tools for action in facts.actions))
 
 
 def asking(call: Call, facts: Facts) -> tuple[Rule, ...]:

@@ -100,10 +100,9 @@ def _text(found: Access, policy: PolicySet, source: str) -> str:
     lines.append(columns([_row(action) for action in found.allowed]))
     if found.denied:
         lines += ["never", columns([_row(action) for action in found.denied])]
-    limits = [*found.rates, *found.spends]
-    if found.concurrency is not None:
-        limits.insert(0, f"{found.concurrency} calls at once")
+    limits = [*found.slots, *found.rates, *found.spends]
     lines += [f"at most {limit}" for limit in limits] or ["without any limit"]
+    lines += [f"all accounts together at most {limit}" for limit in found.tenant_limits]
     return "\n".join(line for line in lines if line)
 
 

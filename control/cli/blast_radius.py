@@ -53,6 +53,7 @@ def _text(radius: BlastRadius, policy: PolicySet, source: str, zone: str) -> str
         ("  deletes", _count(radius.deletes)),
         ("  at once", _count(radius.at_once)),
         *(("  money", _spent(money)) for money in radius.money),
+        *(("  counted", limit) for limit in radius.counted),
         ("  a stolen credential", f"works for {values.write_duration(radius.credential_seconds)}, or until revoked"),
     ]
     lines.append(columns(rows))

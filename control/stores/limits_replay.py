@@ -18,14 +18,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from control.stores.counted import Budget, Exported, Key
 from control.stores.limits import EmbeddedReservations
 from control.stores.sqlite import Database
+from rules.action import Action
 from rules.claims import RateClaim
-from rules.limits.claims import claims_of
+from rules.limits.claims import bucket_claims
+from rules.limits.demand import Demand
 from rules.limits.gcra import Exceeds, gcra
-from rules.policy.compile import PolicySet
+from rules.policy.compile import Connection, PolicySet
 
 _VERSION: Final = 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -150,11 +153,11 @@ class Replay:
             return
         account = tenant.accounts.get(record["agent"]["id"])
         connection = tenant.connections.get(record["op"]["connector"] or "")
-        if account is None or connection is None or not account.limits.rates:
+        if account is None or connection is None or not (account.limits.rates or tenant.limits.rates):
             return
         at = datetime.fromisoformat(record["ts"])
         at_us = (at - _EPOCH) // timedelta(microseconds=1)
-        for claim in claims_of(account, connection, tenant.timezone, at):
+        for claim in bucket_claims(account.plan, _asked(record, account.name, connection, tenant.timezone, at)):
             if isinstance(claim, RateClaim):
                 tat_us = self._tats_us.get(claim.key, 0)
                 verdict = gcra(tat_us, at_us, claim.interval_us, claim.burst)
@@ -162,6 +165,13 @@ class Replay:
                 self._tats_us[claim.key] = (
                     tat_us + claim.interval_us if isinstance(verdict, Exceeds) else verdict.tat_us
                 )
+
+
+def _asked(record: Mapping[str, Any], account: str, connection: Connection, zone: ZoneInfo, at: datetime) -> Demand:
+    """The call as far as its record says: which tool it was, and not what it was about."""
+    agent, tool = record["agent"], record["op"].get("tool")
+    actions = () if tool is None else (Action(tool, None, None),)
+    return Demand(account, agent.get("workflow", ""), agent.get("run", ""), connection, at, zone, actions)
 
 
 def _encode(exported: Exported) -> bytes:

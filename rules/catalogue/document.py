@@ -27,7 +27,10 @@ from rules.policy.templates import check_endpoint, parse_template
 
 SERVICE: Final = r"[a-z][a-z0-9-]{0,31}(?:\.[a-z0-9][a-z0-9_-]{0,31})?"
 TOOL: Final = r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*"
+UNIT: Final = r"[a-z][a-z_]{0,31}"
 MAX_TOOLS: Final = 5000
+RESERVED: Final = frozenset({"price", "calls", "bytes_out", "tokens", "recipients"})
+"""Meters that are no unit of a tool's own; recipients are counted by where they stand."""
 _HEADER: Final = r"[A-Za-z][A-Za-z0-9-]{0,63}"
 _FIELD: Final = re.compile(r"(query|mutation) ([A-Za-z_][A-Za-z0-9_]{0,127})", re.ASCII)
 _PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
@@ -70,6 +73,7 @@ ServiceName = Annotated[
     str, _named(SERVICE, "the name of a service", "use lower-case letters, digits and -; mcp.NAME for an MCP server")
 ]
 ToolName = Annotated[str, _named(TOOL, "the name of a tool", "write words joined by dots, as in refund.create")]
+UnitName = Annotated[str, _named(UNIT, "the name of a unit", "use lower-case letters and _, as in rows")]
 Header = Annotated[str, _named(_HEADER, "the name of a header", "write it as in Stripe-Account")]
 Digest = Annotated[str, _named("sha256:[0-9a-f]{64}", "a digest", "write sha256: and 64 hex digits")]
 Present = Annotated[
@@ -126,6 +130,12 @@ class ToolDocument(_Document):
     recipients: Expression | None = Field(default=None, description="Who gets what is sent.")
     mail: Expression | None = Field(default=None, description="The same, where they are mail addresses.")
     message: Expression | None = Field(default=None, description="The same: a message, base64url, with its header.")
+    units: dict[UnitName, Expression] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=8,
+        description="What a limit can count of it by this name, and how many.",
+    )
     lookups: list[LookupDocument] | None = Field(default=None, min_length=1, max_length=8)
     batch: bool = Field(default=False, description="It carries other requests, and is always refused.")
     definition: Digest | None = Field(default=None, description="Digest of an MCP tool's definition.")
@@ -221,6 +231,9 @@ def _tool(document: ServiceDocument, name: str, tool: ToolDocument) -> compiled.
         raise ValueInvalid(
             f"{name}: a tool of a REST service has a call, one of an MCP server none", "add call:, or remove it"
         )
+    taken = RESERVED.intersection(tool.units or ())
+    if taken:
+        raise ValueInvalid(f"{name}: units: {min(taken)} is counted otherwise", "give the unit another name")
     if tool.definition is not None and document.protocol != "mcp":
         raise ValueInvalid(f"{name}: definition: only tools of MCP servers have one", "remove it")
     effect: Effect = tool.effect
@@ -235,6 +248,7 @@ def _tool(document: ServiceDocument, name: str, tool: ToolDocument) -> compiled.
         currency_text=tool.currency,
         recipients_text=recipients,
         recipients_kind=kind,  # type: ignore[arg-type]  # one of the three above
+        units_text=tuple(sorted((tool.units or {}).items())),
         lookups=tuple(_lookup(name, lookup) for lookup in tool.lookups or ()),
         batch=tool.batch,
         definition=tool.definition,

@@ -1,5 +1,6 @@
 """One named action on a service, as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -57,6 +58,8 @@ class Tool:
     currency_text: str | None = None
     recipients_text: str | None = None
     recipients_kind: Literal["text", "mail", "message"] = "text"
+    units_text: tuple[tuple[str, str], ...] = ()
+    """What a limit can count of a call, by name, and where it stands."""
     lookups: tuple[Lookup, ...] = ()
     batch: bool = False
     """It carries other requests, which nobody has judged."""
@@ -87,6 +90,11 @@ class Tool:
     def recipients(self) -> Expression | None:
         """Who gets what is sent, as `recipients_kind` says."""
         return _compiled(self.recipients_text)
+
+    @cached_property
+    def units(self) -> Mapping[str, Expression]:
+        """How many of each."""
+        return {name: compile_expression(text) for name, text in self.units_text}
 
 
 def _compiled(text: str | None) -> Expression | None:

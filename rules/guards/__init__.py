@@ -14,6 +14,7 @@ from rules.guards import (
     definition_pinned,
     deny_rules,
     destination_known,
+    limits_told,
     policy_active,
     target_normal,
 )
@@ -29,5 +30,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
     content_readable.GUARD,
     account_bound.GUARD,
     deny_rules.GUARD,
+    limits_told.GUARD,
     allow_rules.GUARD,
 )

@@ -1,68 +1,155 @@
-"""The claims of an allowed call: what it asks of its account's limits."""
+"""The claims of an allowed call: what it asks of its account's limits, and of its tenant's.
 
-from datetime import datetime
+Those that are the same for every call of an account on a connection are made when the policy is compiled; the others
+from a list that is as long as the limits that are about such calls. Keys start with the tenant and the account, or `*`
+for the whole tenant, and are unique over the kinds of claims.
+"""
+
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
-from zoneinfo import ZoneInfo
 
 from rules.claims import Claim, LeaseClaim, RateClaim, SpendClaim
-from rules.limits.windows import day_window
+from rules.codes import Code
+from rules.limits.demand import Demand
+from rules.limits.keys import WHOLE_TENANT, by_part, digest_of, meter_part
+from rules.limits.limit import ANY, Metered, Plan, Rate, Slots, Spend, Where
+from rules.limits.windows import RUN, window_of
+from rules.meters.meter import Measured, Untold
+from rules.policy.matcher import wider
 
 if TYPE_CHECKING:
-    from rules.policy.compile import Account, Connection, Rate
+    from rules.action import Action
 
-_ANY: Final = "*"
+_NO_ACTION: Final = (None,)
+MAX_SPENDS: Final = 64
+"""Budgets that a record names; a call that asks for more tools than they can be counted for is denied."""
 
 
-def claims_of(account: "Account", connection: "Connection", zone: ZoneInfo, now: datetime) -> tuple[Claim, ...]:
-    """Everything that one call of this account on this connection must be granted before it may leave.
+def claims_of(plan: Plan, demand: Demand) -> tuple[Claim, ...]:
+    """Everything that one call must be granted before it may leave. Raises `Untold`.
 
-    `now` is aware; it only picks the day. Ordered rates, lease, spend, each as the policy writes them, so that the
-    refusal of several is the same one everywhere.
-
-    Keys start with tenant and account, and are unique over the kinds of claims. A spend claim's key and window joined
-    by `/` are the budget's name in records: `acme/support-agent/USD/day/2026-11-20`.
+    Rates and slots that are the same for every such call come first, then the others, then amounts; of each the
+    account's before the tenant's, as the policy writes them: so that the refusal of several is the same one everywhere.
     """
-    limits = account.limits
-    standing = limits.standing.get(connection.name)
+    standing = plan.standing.get(demand.connection.name)
     if standing is None:
-        standing = limits.standing[_ANY]
-    if connection.price_micros == 0:
+        standing = plan.standing[ANY]
+    if not plan.varying and not plan.metered:
         return standing
-    for spend in limits.spends:
-        if spend.currency == connection.currency:
-            window = day_window(now, zone)
-            claim = SpendClaim(
-                key=(account.tenant, account.name, spend.currency, "day"),
-                window=window.id,
-                max_micros=spend.max_micros,
-                amount_micros=connection.price_micros,
-                unit=spend.currency,
-                resets_at=window.resets_at,
-            )
-            return (*standing, claim)
-    return standing
+    return (*standing, *_varying(plan, demand), *spend_claims(plan, demand))
 
 
-def counts_price(account: "Account", connection: "Connection") -> bool:
-    """Whether the account's spend limits, if it has any, count what a call on this connection costs."""
-    spends = account.limits.spends
-    return not spends or connection.price_micros == 0 or any(s.currency == connection.currency for s in spends)
+def bucket_claims(plan: Plan, demand: Demand) -> tuple[Claim, ...]:
+    """Of these, all but the amounts: what can be told of a call of long ago by its record."""
+    standing = plan.standing.get(demand.connection.name)
+    return (*(plan.standing[ANY] if standing is None else standing), *_varying(plan, demand))
 
 
-def standing_claims(
-    tenant: str, account: str, rates: tuple["Rate", ...], concurrency: int | None, connection: str
-) -> tuple[Claim, ...]:
-    """The claims that are the same for every call of an account on a connection: rates, then the lease."""
-    claims: list[Claim] = [
-        RateClaim(
-            key=(tenant, account, "rate", rate.connection, rate.per),
-            interval_us=rate.interval_us,
-            burst=rate.burst,
-            limit=f"{rate.max} per {rate.per}",
-        )
-        for rate in rates
-        if rate.connection in (connection, _ANY)
+def spend_claims(plan: Plan, demand: Demand) -> tuple[SpendClaim, ...]:
+    """The amounts that the call asks for. Raises `Untold`."""
+    claims = tuple(
+        claim for metered in plan.on(demand.connection.name) for claim in _of_meter(plan.tenant, metered, demand)
+    )
+    if len(claims) > MAX_SPENDS:
+        raise Untold(Code.CONDITION_FAILED, "The call asks for more tools at once than limits can count one by one.")
+    return claims
+
+
+def standing_claims(tenant: str, scope: str, account: str, limits: tuple[Rate | Slots, ...], on: str) -> list[Claim]:
+    """The claims that are the same for every call of an account on a connection."""
+    return [
+        _claim(tenant, scope, limit, _standing_by(limit.where, account, on))
+        for limit in limits
+        if limit.where.standing and limit.where.connection in (on, ANY)
     ]
-    if concurrency is not None:
-        claims.append(LeaseClaim((tenant, account, "concurrency"), concurrency))
-    return tuple(claims)
+
+
+def _standing_by(where: Where, account: str, connection: str) -> dict[str, str]:
+    known = {"account": account, "connection": connection}
+    return {name: known[name] for name in where.by}
+
+
+def _varying(plan: Plan, demand: Demand) -> Iterator[Claim]:
+    for scope, limit in plan.varying:
+        where = limit.where
+        if where.connection not in (ANY, demand.connection.name):
+            continue
+        if not where.of_action:
+            yield _claim(plan.tenant, scope, limit, demand.values(where.by))
+            continue
+        actions = [action for action in demand.actions or _NO_ACTION if _about(where, action)]
+        # A slot is one for the whole request; a rate counts each thing that it asks for.
+        of_all = [demand.values(where.by, action) for action in actions]
+        if isinstance(limit, Slots) or not demand.several:
+            of_all = [dict(values) for values in dict.fromkeys(tuple(values.items()) for values in of_all)]
+        for values in of_all:
+            yield _claim(plan.tenant, scope, limit, values)
+
+
+def _about(where: Where, action: "Action | None") -> bool:
+    """Whether a limit is about an action; about one that is not known, too."""
+    if where.tools is None or action is None or action.tool is None:
+        return True
+    return not action.handshake and not {action.tool, *wider(action.tool)}.isdisjoint(where.tools)
+
+
+def _claim(tenant: str, scope: str, limit: Rate | Slots, by: dict[str, str]) -> Claim:
+    where = limit.where
+    about = where.connection
+    if where.tools is not None:
+        listed = ",".join(sorted(where.tools))
+        about += f":{listed if len(listed) <= 64 else digest_of(listed)}"
+    if isinstance(limit, Rate):
+        key = (tenant, scope, "rate", about, limit.per, *_parts(by))
+        return RateClaim(key, limit.interval_us, limit.burst, f"{limit.max} per {limit.per}")
+    key = (tenant, scope, "concurrency", *(() if where == Where() else (about,)), *_parts(by))
+    return LeaseClaim(key, limit.max)
+
+
+def _parts(by: dict[str, str]) -> tuple[str, ...]:
+    return (by_part(by),) if by else ()
+
+
+def _of_meter(tenant: str, metered: Metered, demand: Demand) -> Iterator[SpendClaim]:
+    measured = metered.meter.measure(metered.name, demand)
+    if measured.micros == 0:
+        return
+    for scope, spends in metered.levels:
+        counting = [spend for spend in spends if spend.currency == measured.currency]
+        if not counting:
+            raise _uncounted(metered, spends, measured)
+        for spend in counting:
+            yield from _of_limit(tenant, scope, spend, measured, demand)
+
+
+def _uncounted(metered: Metered, spends: tuple[Spend, ...], measured: Measured) -> Untold:
+    counted = " and ".join(sorted({spend.unit for spend in spends}))
+    detail = f"The limits on {metered.name} count {counted}, and this call is about {measured.currency or 'none'}."
+    return Untold(Code.CONDITION_FAILED, f"{detail} Nothing is converted.")
+
+
+def _of_limit(tenant: str, scope: str, spend: Spend, measured: Measured, demand: Demand) -> Iterator[SpendClaim]:
+    window = window_of(spend.per, demand.now, demand.zone)
+    by = spend.by if spend.per != RUN else (*spend.by, RUN)
+    # A request for several tools counts as a whole with each of them: which part of it is whose is not always told.
+    actions = demand.actions if "tool" in by else _NO_ACTION
+    for values in dict.fromkeys(tuple(demand.values(by, action).items()) for action in actions or _NO_ACTION):
+        yield SpendClaim(
+            key=(tenant, scope, _counted(spend), spend.per, *_parts(dict(values))),
+            window=window.id,
+            max_micros=spend.max_micros,
+            amount_micros=measured.micros,
+            unit=spend.unit,
+            resets_at=window.resets_at,
+            meter=spend.meter,
+        )
+
+
+def _counted(spend: Spend) -> str:
+    """What a budget counts: for prices the currency alone, as it always was."""
+    if spend.currency is None:
+        return meter_part(spend.meter)
+    return spend.currency if spend.meter == "price" else meter_part(spend.meter, spend.currency)
+
+
+__all__ = ["WHOLE_TENANT", "bucket_claims", "claims_of", "spend_claims", "standing_claims"]

@@ -1,7 +1,7 @@
 """Calendar windows in a policy's time zone: hours, days, months; and the run, which does not end by the clock.
 
 A window begins at the first instant whose local time is its beginning or later, and ends where the next one begins.
-Said so, windows never overlap, never leave a gap and never come back, whatever the zone does: 23 and 25 hour days,
+Said so, windows never overlap, never leave a gap and never come back, whatever the zone does: days of 23 and 25 hours,
 hours that are skipped, or happen twice and are one window of two hours, half hours (Lord Howe), zones whose clocks
 change at midnight (00:00 does not exist that day), clocks set back across midnight (the last hour of a date happens
 twice, the second time it belongs to the next window), and dates that a zone skipped altogether.

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from rules.claims import PRICE
+from rules.limits.limit import Rate, Slots, Spend, Where
+from rules.meters.meter import ONE
 from rules.policy.compile import Account, Connection, TenantPolicy
 from rules.policy.matcher import ANY, Rule, names_tools_of
 from rules.policy.values import Money
@@ -44,8 +47,13 @@ class Access:
     denied: tuple[Action, ...]
     """What of that it is denied all the same."""
     concurrency: int | None
+    """Calls in flight on all connections together."""
+    slots: tuple[str, ...]
+    """All limits on calls in flight."""
     rates: tuple[str, ...]
     spends: tuple[str, ...]
+    tenant_limits: tuple[str, ...]
+    """What all accounts of the tenant may use together."""
 
     @property
     def owners_missing(self) -> tuple[str, ...]:
@@ -55,7 +63,7 @@ class Access:
 
 def access_of(policy: TenantPolicy, account: Account) -> Access:
     """What the account can do under this policy."""
-    limits = account.limits
+    limits, whole = account.limits, policy.limits
     return Access(
         tenant=account.tenant,
         account=account.name,
@@ -66,9 +74,38 @@ def access_of(policy: TenantPolicy, account: Account) -> Access:
         allowed=tuple(action for rule in account.allow.rules for action in _actions(policy, rule)),
         denied=tuple(action for rule in account.deny.rules for action in _actions(policy, rule)),
         concurrency=limits.concurrency,
-        rates=tuple(f"{rate.max} per {rate.per} on {rate.connection}, {rate.burst} at once" for rate in limits.rates),
-        spends=tuple(f"{Money(spend.max_micros, spend.currency)} per day" for spend in limits.spends),
+        slots=tuple(map(describe_slots, limits.slots)),
+        rates=tuple(map(_rate, limits.rates)),
+        spends=tuple(map(describe_spend, limits.spends)),
+        tenant_limits=(
+            *map(describe_slots, whole.slots),
+            *map(_rate, whole.rates),
+            *map(describe_spend, whole.spends),
+        ),
     )
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.max} per {rate.per} on {rate.where.described}, {rate.burst} at once"
+
+
+def describe_slots(slots: Slots) -> str:
+    """`2 calls at once`, with which calls where it is not all."""
+    return f"{slots.max} calls at once" + ("" if slots.where == Where() else f" on {slots.where.described}")
+
+
+def describe_spend(spend: Spend) -> str:
+    """`5 USD per day`, `500 recipients per run, by workflow`."""
+    by = f", by {', '.join(spend.by)}" if spend.by else ""
+    about = "" if spend.currency is None or spend.meter == PRICE else f" of {spend.meter}"
+    return f"{describe_most(spend)}{about} per {spend.per}{by}"
+
+
+def describe_most(spend: Spend) -> str:
+    """`5 USD`, `500 recipients`."""
+    if spend.currency is not None:
+        return str(Money(spend.max_micros, spend.currency))
+    return f"{spend.max_micros // ONE} {spend.meter}"
 
 
 def destination_of(connection: Connection) -> str:

@@ -14,9 +14,13 @@ from typing import Final
 
 from rules.bodies import HELD
 from rules.catalogue.effect import EFFECTS
-from rules.limits.windows import longest_day_seconds
-from rules.policy.access import destination_of
-from rules.policy.compile import Account, Connection, Rate, TenantPolicy
+from rules.claims import PRICE
+from rules.limits.limit import Rate, Spend
+from rules.limits.windows import RUN, longest_day_seconds
+from rules.meters.calls import CALLS
+from rules.meters.meter import ONE
+from rules.policy.access import describe_spend, destination_of
+from rules.policy.compile import Account, Connection, TenantPolicy
 from rules.policy.effects import effects_on
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.templates import parse_template
@@ -32,7 +36,7 @@ class Money:
 
     currency: str
     cap_micros: int | None
-    """The account's limit for a day; None: there is none."""
+    """The tightest limit of the account and its tenant, for a day; None: there is none."""
     micros: int | None
     """In a day; None: unbounded."""
 
@@ -76,6 +80,8 @@ class BlastRadius:
     at_once: int | None
     """Calls in flight."""
     money: tuple[Money, ...]
+    counted: tuple[str, ...]
+    """Limits on what is neither calls nor their prices, as people read them."""
     credential_seconds: int
     """How long one that was stolen works at most, if nobody revokes it."""
 
@@ -91,9 +97,11 @@ class BlastRadius:
 def blast_radius(policy: TenantPolicy, account: Account) -> BlastRadius:
     """The most that the account can do under this policy. Pure."""
     seconds = longest_day_seconds(policy.timezone)
-    reaches = tuple(_reaches(policy, account, seconds))
-    rates = (rate for rate in account.limits.rates if rate.connection == ANY)
-    whole = min((calls_of_rate(rate, seconds) for rate in rates), default=None)
+    caps = _caps(policy, account)
+    bounds = [calls_of_rate(rate, seconds) for rate in caps.rates if _of_all(rate.connection, rate.where.by)]
+    bounds += [caps.most(spend, seconds) // ONE for spend in caps.of(CALLS) if _of_all(ANY, spend.by)]
+    whole = min(bounds, default=None)
+    reaches = tuple(_reaches(policy, account, caps, seconds))
     return BlastRadius(
         tenant=account.tenant,
         account=account.name,
@@ -103,8 +111,9 @@ def blast_radius(policy: TenantPolicy, account: Account) -> BlastRadius:
         calls=_together(whole, reaches),
         writes=_together(whole, (reach for reach in reaches if "write" in reach.effects)),
         deletes=_together(whole, (reach for reach in reaches if "delete" in reach.effects)),
-        at_once=account.limits.concurrency,
-        money=tuple(_money(policy, account, reaches, whole)),
+        at_once=caps.at_once,
+        money=tuple(_money(policy, caps, reaches, whole, seconds)),
+        counted=tuple(describe_spend(spend) for spend in caps.spends if spend.meter not in (PRICE, CALLS)),
         credential_seconds=account.max_ttl_seconds,
     )
 
@@ -114,7 +123,44 @@ def calls_of_rate(rate: Rate, seconds: int) -> int:
     return rate.burst + (seconds * 1_000_000 - 1) // rate.interval_us
 
 
-def _reaches(policy: TenantPolicy, account: Account, seconds: int) -> Iterator[Reach]:
+@dataclass(frozen=True, slots=True)
+class _Caps:
+    """The limits that bound what an account does in a day, its own and its tenant's: not those of one run of many."""
+
+    rates: tuple[Rate, ...]
+    spends: tuple[Spend, ...]
+    at_once: int | None
+
+    def of(self, meter: str, currency: str | None = None) -> list[Spend]:
+        """The limits of a meter."""
+        return [spend for spend in self.spends if (spend.meter, spend.currency) == (meter, currency)]
+
+    def most(self, spend: Spend, seconds: int) -> int:
+        """How much of it can be used in a day."""
+        # A day has as many whole hours as it is long; the month that it lies in bounds it too.
+        return spend.max_micros * (-(-seconds // 3600) if spend.per == "hour" else 1)
+
+
+def _caps(policy: TenantPolicy, account: Account) -> _Caps:
+    levels = (account.limits, policy.limits)
+    slots = (slots for level in levels for slots in level.slots if slots.where.tools is None)
+    at_once = [s.max for s in slots if _of_all(s.where.connection, s.where.by)]
+    return _Caps(
+        rates=tuple(r for level in levels for r in level.rates if r.where.standing),
+        spends=tuple(s for level in levels for s in level.spends if s.per != RUN and set(s.by) <= _FIXED),
+        at_once=min(at_once, default=None),
+    )
+
+
+def _of_all(connection: str, by: tuple[str, ...]) -> bool:
+    """Whether a limit counts what an account does on all connections together."""
+    return connection == ANY and set(by) <= {"account"}
+
+
+_FIXED: Final = frozenset({"account", "connection"})
+
+
+def _reaches(policy: TenantPolicy, account: Account, caps: _Caps, seconds: int) -> Iterator[Reach]:
     observed = account.observed_until is not None
     allow = (_OBSERVED,) if observed else account.allow.rules
     deny = () if observed else tuple(rule for rule in account.deny.rules if rule.when is None)
@@ -128,7 +174,7 @@ def _reaches(policy: TenantPolicy, account: Account, seconds: int) -> Iterator[R
         if not left:
             continue
         effects = frozenset[str]().union(*(does for _, does in left))
-        calls = _calls_on(account, connection, seconds)
+        calls = _calls_on(caps, connection, seconds)
         free = connection.price_micros == 0
         yield Reach(
             connection=name,
@@ -168,15 +214,14 @@ def _recipients(writing: list[Rule]) -> str:
     return "limited" if limited else "anybody"
 
 
-def _calls_on(account: Account, connection: Connection, seconds: int) -> int | None:
+def _calls_on(caps: _Caps, connection: Connection, seconds: int) -> int | None:
     """How many calls can be made on a connection: each rate that counts them, and each budget, is a bound."""
-    counting = (rate for rate in account.limits.rates if rate.connection in (ANY, connection.name))
+    counting = (rate for rate in caps.rates if rate.connection in (ANY, connection.name))
     bounds = [calls_of_rate(rate, seconds) for rate in counting]
+    bounds += [caps.most(spend, seconds) // ONE for spend in caps.of(CALLS)]
     if connection.price_micros:
         bounds += [
-            spend.max_micros // connection.price_micros
-            for spend in account.limits.spends
-            if spend.currency == connection.currency
+            caps.most(spend, seconds) // connection.price_micros for spend in caps.of(PRICE, connection.currency)
         ]
     return min(bounds, default=None)
 
@@ -190,10 +235,13 @@ def _together(whole: int | None, reaches: Iterable[Reach]) -> int | None:
     return min((bound for bound in (whole, summed) if bound is not None), default=None)
 
 
-def _money(policy: TenantPolicy, account: Account, reaches: tuple[Reach, ...], whole: int | None) -> Iterator[Money]:
+def _money(
+    policy: TenantPolicy, caps: _Caps, reaches: tuple[Reach, ...], whole: int | None, seconds: int
+) -> Iterator[Money]:
     for currency in sorted({reach.currency for reach in reaches if reach.currency is not None}):
         priced = [reach for reach in reaches if reach.currency == currency]
-        cap = next((spend.max_micros for spend in account.limits.spends if spend.currency == currency), None)
+        limits = [caps.most(s, seconds) for s in caps.of(PRICE, currency) if _of_all(ANY, s.by)]
+        cap = min(limits, default=None)
         bounds = [] if cap is None else [cap]
         if whole is not None:
             bounds.append(whole * max(policy.connections[reach.connection].price_micros for reach in priced))

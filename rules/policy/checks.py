@@ -17,6 +17,7 @@ from rules.policy.finding import (
     Finding,
 )
 from rules.policy.hosts import literal_address
+from rules.policy.limit_checks import check_limits
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.models import AccountDocument, ConnectionDocument, RuleDocument, TenantDocument
 from rules.policy.ports import not_http
@@ -43,13 +44,12 @@ def check(
     yield from _credentials(document)
     yield from _connections(document)
     yield from check_services(document, catalogue)
+    yield from check_limits(document, catalogue, names)
     used: set[str] = set()
     for name, account in document.accounts.items():
-        yield from _limits(name, account, names)
         yield from _stage(name, account)
         yield from _rules(name, account, names)
         yield from check_tools(name, account, document, catalogue)
-        yield from _currencies(name, account, document)
         used.update(rule.allow.connection or ANY for rule in account.rules if rule.allow is not None)
     if ANY not in used:
         for name in document.connections:
@@ -134,40 +134,6 @@ def _port(at: Location, connection: ConnectionDocument, port: int) -> Iterator[F
         )
     elif spoken is None and connection.unsafe_port:
         yield Finding((*at, "unsafe_port"), "unsafe_port: this port needs none", "remove it")
-
-
-def _limits(name: str, account: AccountDocument, connections: tuple[str, ...] | None) -> Iterator[Finding]:
-    at: Location = ("accounts", name, "limits")
-    rates: dict[tuple[str, str], int] = {}
-    for index, rate in enumerate(account.limits.rate):
-        here = (*at, "rate", index)
-        if connections is not None and rate.connection not in (ANY, *connections):
-            message = f"connection: {rate.connection} is not declared"
-            yield Finding((*here, "connection"), message, values.suggest(rate.connection, connections))
-        if rates.setdefault((rate.connection, rate.per), index) != index:
-            yield Finding(here, f"a second rate per {rate.per} for {rate.connection}", "keep one of them")
-    currencies: dict[str, int] = {}
-    for index, spend in enumerate(account.limits.spend):
-        if currencies.setdefault(spend.max.currency, index) != index:
-            yield Finding((*at, "spend", index), f"a second limit per day in {spend.max.currency}", "keep one of them")
-
-
-def _currencies(name: str, account: AccountDocument, document: TenantDocument) -> Iterator[Finding]:
-    """A spend limit that cannot count a call's price is no limit for it."""
-    limited = tuple(sorted({spend.max.currency for spend in account.limits.spend}))
-    if not limited:
-        return
-    allowed = {rule.allow.connection or ANY for rule in account.rules if rule.allow is not None}
-    for connection_name, connection in document.connections.items():
-        price = connection.price
-        if price is None or price.micros == 0 or price.currency in limited:
-            continue
-        if connection_name in allowed or ANY in allowed:
-            yield Finding(
-                ("accounts", name, "limits", "spend"),
-                f"calls on {connection_name} cost {price.currency}, which no spend limit of {name} counts",
-                f"add {{meter: price, max: 5 {price.currency}, per: day}}, or price {connection_name} in {limited[0]}",
-            )
 
 
 def _stage(name: str, account: AccountDocument) -> Iterator[Finding]:

@@ -17,22 +17,18 @@ from credentials.binding import Binding
 from credentials.presentation import Bearer
 from rules.catalogue.catalogue import MCP, Catalogue, catalogue_of
 from rules.catalogue.known import KnownService
-from rules.claims import Claim
 from rules.conditions.variables import OF_TOOL
-from rules.limits.claims import standing_claims
-from rules.limits.gcra import interval_us
+from rules.limits.limit import Limits, Plan
+from rules.limits.plan import limits_of, plan_of
 from rules.policy import values
 from rules.policy.addresses import parse_dial
 from rules.policy.bundle import BUNDLE_VERSION, canonical_json, read_bundle
 from rules.policy.checks import compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher, Rule, names_tools_of
-from rules.policy.models import AccountDocument, ConnectionDocument, LimitsDocument, TenantDocument
+from rules.policy.models import AccountDocument, ConnectionDocument, TenantDocument
 from rules.policy.source import PolicySource
 from rules.services import Service, named, of_host
 
-PERIODS_US: Final = MappingProxyType(
-    {"second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
-)
 KEEP_INPUTS_SECONDS: Final = 30 * 86_400
 """Where a policy does not say, or is no more."""
 
@@ -82,37 +78,6 @@ class Owners:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A rate limit of an account on one connection, or on all of them together."""
-
-    connection: str
-    """A connection's name, or `*`."""
-    max: int
-    per: str
-    interval_us: int
-    burst: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """A limit on what an account's calls cost together in one day."""
-
-    max_micros: int
-    currency: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an account may use."""
-
-    concurrency: int | None
-    rates: tuple[Rate, ...]
-    spends: tuple[Spend, ...]
-    standing: Mapping[str, tuple[Claim, ...]] = field(repr=False, compare=False)
-    """Claims on rates and concurrency by connection, the same for every call; under `*` those of every other one."""
-
-
-@dataclass(frozen=True, slots=True)
 class Account:
     """A service account."""
 
@@ -139,6 +104,8 @@ class Account:
     observed_until: datetime | None
     """Aware UTC; until then its rules are only tried, and what they deny is recorded; None: they are in force."""
     limits: Limits
+    plan: Plan
+    """By its own limits and its tenant's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +121,8 @@ class TenantPolicy:
     connections: Mapping[str, Connection]
     denied_keys: frozenset[str]
     """SHA-256 in hexadecimal of keys that no certificate of an origin's chain may be over."""
+    limits: Limits
+    """Of all accounts together."""
     keep_inputs_seconds: int
     """How long it is kept what calls were decided on; 0: not at all."""
     _destinations: Mapping[tuple[str, str, int], Connection] = field(repr=False, compare=False)
@@ -217,16 +186,18 @@ def _tenant(
         name: _connection(document.tenant, name, connection, authorities.get(name), denied_keys, catalogue)
         for name, connection in document.connections.items()
     }
+    whole = limits_of(document.limits)
     return TenantPolicy(
         tenant=document.tenant,
         digest=digest,
         timezone=values.zone(document.timezone),
         roles=MappingProxyType({role: tuple(people) for role, people in document.roles.items()}),
         accounts=MappingProxyType(
-            {name: _account(document, name, account, connections) for name, account in document.accounts.items()}
+            {name: _account(document, name, account, connections, whole) for name, account in document.accounts.items()}
         ),
         connections=MappingProxyType(connections),
         denied_keys=denied_keys,
+        limits=whole,
         keep_inputs_seconds=KEEP_INPUTS_SECONDS if document.inputs is None else document.inputs.keep,
         _destinations=MappingProxyType({(c.scheme, c.host, c.port): c for c in connections.values()}),
     )
@@ -296,10 +267,15 @@ def _end(day: str | None, zone: ZoneInfo) -> datetime | None:
 
 
 def _account(
-    tenant: TenantDocument, name: str, document: AccountDocument, connections: Mapping[str, Connection]
+    tenant: TenantDocument,
+    name: str,
+    document: AccountDocument,
+    connections: Mapping[str, Connection],
+    whole: Limits,
 ) -> Account:
     allow = compiled_rules(document.rules, allow=True)
     deny = compiled_rules(document.rules, allow=False)
+    own = limits_of(document.limits)
     # Whether a tool is still what it was only the body tells, whatever the rules are about.
     pinned = frozenset(name for name, c in connections.items() if c.known is not None and c.known.pinned)
     timed = Matcher(tuple(rule for rule in (*allow, *deny) if rule.reads_time))
@@ -319,44 +295,17 @@ def _account(
         conditional=bool(pinned) or not all(rule.by_place for rule in (*allow, *deny)),
         by_tool=pinned | {name for name, c in connections.items() if any(_by_tool(r, c) for r in (*allow, *deny))},
         observed_until=_end(document.until, values.zone(tenant.timezone)),
-        limits=_limits(tenant.tenant, name, document.limits),
-    )
-
-
-def _limits(tenant: str, account: str, document: LimitsDocument) -> Limits:
-    rates = tuple(
-        Rate(
-            connection=rate.connection,
-            max=rate.max,
-            per=rate.per,
-            interval_us=interval_us(rate.max, PERIODS_US[rate.per]),
-            burst=rate.max if rate.burst is None else rate.burst,
-        )
-        for rate in document.rate
-    )
-    return Limits(
-        concurrency=document.concurrency,
-        rates=rates,
-        spends=tuple(Spend(spend.max.micros, spend.max.currency) for spend in document.spend),
-        standing=MappingProxyType(
-            {
-                connection: standing_claims(tenant, account, rates, document.concurrency, connection)
-                for connection in {ANY, *(rate.connection for rate in rates)}
-            }
-        ),
+        limits=own,
+        plan=plan_of(tenant.tenant, name, own, whole, connections),
     )
 
 
 __all__ = [
     "ANY",
-    "PERIODS_US",
     "Account",
     "Connection",
-    "Limits",
     "Owners",
     "PolicySet",
-    "Rate",
-    "Spend",
     "TenantPolicy",
     "canonical_json",
     "compile_policy",

@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rules.bodies import HELD
 from rules.catalogue.known import KnownService
-from rules.policy.compile import Account, Connection, Limits, PolicySet, Rate, TenantPolicy
+from rules.claims import PRICE
+from rules.limits.limit import Limits, Rate, Slots, Spend, Where
+from rules.policy.access import describe_most
+from rules.policy.compile import Account, Connection, PolicySet, TenantPolicy
 from rules.policy.matcher import Rule
 from rules.policy.values import Money, write_duration, write_keep, write_present
 
@@ -74,6 +77,7 @@ class _Diff:
         was = frozenset[str]() if old is None else old.denied_keys
         self.closes += [f"{name}: no chain over the key sha256:{key}" for key in sorted(new.denied_keys - was)]
         self.opens += [f"{name}: again a chain over the key sha256:{key}" for key in sorted(was - new.denied_keys)]
+        self.limits(name, Limits() if old is None else old.limits, new.limits)
         _each({} if old is None else old.connections, new.connections, self.connection)
         _each({} if old is None else old.accounts, new.accounts, self.account)
 
@@ -151,10 +155,28 @@ class _Diff:
         return take
 
     def limits(self, where: str, old: Limits, new: Limits) -> None:
-        self._bound(where, "concurrency", old.concurrency, new.concurrency, str)
-        for currency in sorted({spend.currency for spend in (*old.spends, *new.spends)}):
-            self._bound(where, "spend per day", _most(old, currency), _most(new, currency), _money(currency))
+        _each(_by_place(old.slots), _by_place(new.slots), self._slots(where))
+        _each(_by_meter(old.spends), _by_meter(new.spends), self._spend(where))
         _each(_by_name(old.rates), _by_name(new.rates), self._rate(where))
+
+    def _slots(self, where: str) -> Callable[[str, Slots | None, Slots | None], None]:
+        def take(name: str, old: Slots | None, new: Slots | None) -> None:
+            self._bound(where, name, None if old is None else old.max, None if new is None else new.max, str)
+
+        return take
+
+    def _spend(self, where: str) -> Callable[[str, Spend | None, Spend | None], None]:
+        def take(name: str, old: Spend | None, new: Spend | None) -> None:
+            of = new or old
+            if of is None:
+                return
+            name = _spend_name(of)
+            was, is_ = (None if spend is None else spend.max_micros for spend in (old, new))
+            self._bound(where, name, was, is_, lambda micros: describe_most(replace(of, max_micros=micros)))
+            if old is not None and new is not None and (old.alert, old.over) != (new.alert, new.over):
+                self.changes.append(f"{where}: {name}: when somebody is told, or asked")
+
+        return take
 
     def _rate(self, where: str) -> Callable[[str, Rate | None, Rate | None], None]:
         def take(name: str, old: Rate | None, new: Rate | None) -> None:
@@ -245,7 +267,7 @@ def _by_id(rules: tuple[Rule, ...]) -> dict[str, Rule]:
 
 
 def _by_name(rates: tuple[Rate, ...]) -> dict[str, Rate]:
-    return {f"{rate.connection} per {rate.per}": rate for rate in rates}
+    return {f"{rate.where.described} per {rate.per}": rate for rate in rates}
 
 
 def _reach(rule: Rule) -> str:
@@ -274,9 +296,14 @@ def _written(rate: Rate | None) -> str:
     return "no limit" if rate is None else f"{rate.max} per {rate.per}, {rate.burst} at once"
 
 
-def _most(limits: Limits, currency: str) -> int | None:
-    return next((spend.max_micros for spend in limits.spends if spend.currency == currency), None)
+def _by_place(slots: tuple[Slots, ...]) -> dict[str, Slots]:
+    return {"concurrency" + ("" if s.where == Where() else f" on {s.where.described}"): s for s in slots}
 
 
-def _money(currency: str) -> Callable[[int], str]:
-    return lambda micros: str(Money(micros, currency))
+def _by_meter(spends: tuple[Spend, ...]) -> dict[str, Spend]:
+    return {f"{_spend_name(spend)} {spend.currency or ''}": spend for spend in spends}
+
+
+def _spend_name(spend: Spend) -> str:
+    by = f", by {', '.join(spend.by)}" if spend.by else ""
+    return f"{'spend' if spend.meter == PRICE else spend.meter} per {spend.per}{by}"

@@ -44,6 +44,7 @@ from rules.policy.fields import (
     named_tools,
     refuse_true,
 )
+from rules.policy.limit_models import LimitsDocument
 
 
 class _Document(BaseModel):
@@ -114,33 +115,6 @@ class OwnersDocument(_Document):
     accountable: Email = Field(description="The human accountable for what the account does.")
     system: Email = Field(description="Who runs the agent.")
     risk: Email = Field(description="Who accepted the risk.")
-
-
-class RateDocument(_Document):
-    """So many calls in a period, and so many at once."""
-
-    connection: ConnectionOrAny = Field(description="A connection, or * for all of them together.")
-    max: int = Field(ge=1, le=1_000_000)
-    per: Literal["second", "minute", "hour", "day"]
-    burst: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="Calls at once; the same as max if left out."
-    )
-
-
-class SpendDocument(_Document):
-    """An amount that a calendar window's calls may cost together."""
-
-    meter: Literal["price"] = Field(description="What is counted: the price of the connections called.")
-    max: Money
-    per: Literal["day"] = Field(description="A day begins at midnight in the policy's time zone.")
-
-
-class LimitsDocument(_Document):
-    """What an account may use."""
-
-    concurrency: int | None = Field(default=None, ge=1, le=10_000, description="Calls in flight at once.")
-    rate: list[RateDocument] = Field(default=[], max_length=256)
-    spend: list[SpendDocument] = Field(default=[], max_length=16)
 
 
 class AllowDocument(_Document):
@@ -254,6 +228,9 @@ class TenantDocument(_Document):
         min_length=1,
         max_length=1000,
         description="SHA-256 of public keys that no certificate of a host's chain may be over.",
+    )
+    limits: LimitsDocument | None = Field(
+        default=None, description="What all accounts may use together, beside each one's own limits."
     )
     connections: dict[Name, ConnectionDocument] = {}
     accounts: dict[Name, AccountDocument] = {}

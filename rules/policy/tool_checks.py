@@ -54,7 +54,7 @@ def check_tools(
             continue
         reachable = [known for connection, known in connected.items() if target.connection in (None, ANY, connection)]
         for position, tool in enumerate(target.tools):
-            problem = _problem(tool, reachable)
+            problem = tool_problem(tool, reachable)
             if problem is not None:
                 message, fix = problem
                 yield Finding(("accounts", name, "rules", index, verb, "tools", position), message, fix)
@@ -62,10 +62,11 @@ def check_tools(
 
 def nameable(tool: str, known: KnownService) -> bool:
     """Whether a rule on a connection of that service may name the tool."""
-    return len(tool) <= MAX_NAME and _problem(tool, [known]) is None
+    return len(tool) <= MAX_NAME and tool_problem(tool, [known]) is None
 
 
-def _problem(tool: str, reachable: list[KnownService]) -> tuple[str, str] | None:
+def tool_problem(tool: str, reachable: list[KnownService]) -> tuple[str, str] | None:
+    """What is wrong with naming a tool where these services are, and the fix; None: nothing."""
     of_service = [known for known in reachable if names_tools_of(tool, known.name)]
     if not of_service:
         known = tuple(sorted({known.name for known in reachable}))

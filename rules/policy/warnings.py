@@ -16,6 +16,7 @@ from rules.policy.finding import (
     WILDCARD_WRITE,
     Finding,
 )
+from rules.policy.limit_models import LimitsDocument
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.models import AccountDocument, TenantDocument
 from rules.policy.reading import Location
@@ -28,10 +29,10 @@ _SEGMENT: Final = re.compile(r"(?<![\w.])path\.([a-z_][a-z0-9_]*)")
 def warnings(document: TenantDocument) -> Iterator[Finding]:
     """The warnings about the accounts' rules and limits. A policy that is in force is not asked for them."""
     for name, account in document.accounts.items():
-        yield from _account(name, account)
+        yield from _account(name, account, document.limits)
 
 
-def _account(name: str, account: AccountDocument) -> Iterator[Finding]:
+def _account(name: str, account: AccountDocument, whole: LimitsDocument | None) -> Iterator[Finding]:
     allow = compiled_rules(account.rules, allow=True)
     deny = compiled_rules(account.rules, allow=False)
     at: Location = ("accounts", name)
@@ -42,7 +43,7 @@ def _account(name: str, account: AccountDocument) -> Iterator[Finding]:
     for rule in allow:
         yield from _shadowed((*at, "rules", rule.position), rule, always)
         yield from _wildcard((*at, "rules", rule.position), rule, never)
-    yield from _limits(at, name, account, allow)
+    yield from _limits(at, name, (account.limits, whole), allow)
 
 
 def _condition(at: Location, rule: Rule, *, allows: bool) -> Iterator[Finding]:
@@ -119,10 +120,12 @@ def _wildcard_tools(at: Location, rule: Rule) -> Iterator[Finding]:
     yield Finding(at, message, fix, False, name=WILDCARD_WRITE)
 
 
-def _limits(at: Location, name: str, account: AccountDocument, allow: tuple[Rule, ...]) -> Iterator[Finding]:
+def _limits(
+    at: Location, name: str, levels: tuple[LimitsDocument | None, ...], allow: tuple[Rule, ...]
+) -> Iterator[Finding]:
     """An account that changes things as fast as it can, until somebody looks."""
-    limits = account.limits
-    if limits.concurrency is not None or limits.rate or limits.spend or all(only_reads(rule) for rule in allow):
+    limited = any(limits is not None and (limits.concurrency or limits.rate or limits.spend) for limits in levels)
+    if limited or all(only_reads(rule) for rule in allow):
         return
     message = f"{name} may write, and has no limit of any kind"
     fix = 'add limits: {rate: [{connection: "*", max: 60, per: minute}]}'

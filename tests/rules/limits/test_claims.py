@@ -9,9 +9,13 @@ from credentials.principal import Principal
 from rules.call import Call, Facts
 from rules.claims import LeaseClaim, RateClaim, SpendClaim
 from rules.codes import Code
+from rules.decide import decide
+from rules.decision import Allowed, Denied
 from rules.guards.allow_rules import GUARD
-from rules.guards.verdict import Denies, Permits
-from rules.limits.claims import claims_of
+from rules.limits.claims import bucket_claims, claims_of
+from rules.limits.demand import Demand
+from rules.limits.limit import Plan
+from rules.meters.meter import Untold
 from rules.policy.compile import TenantPolicy, compile_policy
 from rules.policy.load import parse_policy
 
@@ -41,13 +45,18 @@ accounts:
 NOW = datetime(2026, 3, 28, 23, 30, tzinfo=UTC)  # 00:30 on the 29th in Berlin, a day of 23 hours
 
 
+def demand(policy: TenantPolicy, account: str, connection: str) -> tuple[Plan, Demand]:
+    found = policy.accounts[account]
+    return found.plan, Demand(account, "w", "r_1", policy.connections[connection], NOW, policy.timezone, ())
+
+
 @pytest.fixture
 def policy() -> TenantPolicy:
     return compile_policy(parse_policy({"acme.yaml": TEXT})).tenants["acme"]
 
 
 def test_rates_come_first_then_the_lease_then_the_amount_in_the_connections_currency(policy: TenantPolicy) -> None:
-    claims = claims_of(policy.accounts["capped"], policy.connections["euros"], policy.timezone, NOW)
+    claims = claims_of(*demand(policy, "capped", "euros"))
     assert claims == (
         RateClaim(("acme", "capped", "rate", "euros", "minute"), 8_571_429, 7, "7 per minute"),
         RateClaim(("acme", "capped", "rate", "*", "hour"), 400_000_000, 1, "9 per hour"),
@@ -65,39 +74,41 @@ def test_rates_come_first_then_the_lease_then_the_amount_in_the_connections_curr
 
 
 def test_each_currency_has_its_own_budget(policy: TenantPolicy) -> None:
-    *_, claim = claims_of(policy.accounts["capped"], policy.connections["dollars"], policy.timezone, NOW)
+    *_, claim = claims_of(*demand(policy, "capped", "dollars"))
     assert isinstance(claim, SpendClaim)
     assert (claim.unit, claim.max_micros, claim.amount_micros) == ("USD", 5_000_000, 250_000)
 
 
 def test_a_call_without_a_price_asks_for_no_money(policy: TenantPolicy) -> None:
-    claims = claims_of(policy.accounts["capped"], policy.connections["free"], policy.timezone, NOW)
+    claims = claims_of(*demand(policy, "capped", "free"))
     assert [type(claim) for claim in claims] == [RateClaim, LeaseClaim]
 
 
 def test_an_account_without_limits_claims_nothing(policy: TenantPolicy) -> None:
-    assert claims_of(policy.accounts["free"], policy.connections["euros"], policy.timezone, NOW) == ()
+    assert claims_of(*demand(policy, "free", "euros")) == ()
 
 
 def test_no_two_claims_share_a_key(policy: TenantPolicy) -> None:
-    account = policy.accounts["capped"]
-    claims = {
-        c for connection in policy.connections.values() for c in claims_of(account, connection, policy.timezone, NOW)
-    }
+    claims = {claim for name in policy.connections for claim in claims_of(*demand(policy, "capped", name))}
     assert len({claim.key for claim in claims}) == len(claims)
 
 
-def test_a_spend_limit_that_cannot_count_a_call_is_not_taken_for_none(policy: TenantPolicy) -> None:
+def test_a_price_that_no_limit_counts_is_not_taken_for_none(policy: TenantPolicy) -> None:
+    """Loading refuses such a policy. Were one to get here, a cap that counts nothing must not be taken for none."""
     connection = replace(policy.connections["euros"], currency="JPY")
+    plan, demand_ = demand(policy, "capped", "euros")
+    with pytest.raises(Untold) as caught:
+        claims_of(plan, replace(demand_, connection=connection))
+    assert caught.value.code is Code.CONDITION_FAILED
     principal = Principal("acme", "capped", "w", "r", "j", 0, 0, 0)
     call = Call("c_1", principal, "https", "e.example", 443, "GET", "/", "")
-    assert isinstance(GUARD.check(call, Facts(policy, policy.connections["euros"], NOW)), Permits)
-    verdict = GUARD.check(call, Facts(policy, connection, NOW))
-    assert isinstance(verdict, Denies)
-    assert verdict.reasons[0].code is Code.GUARD_FAILED
+    assert isinstance(decide(call, Facts(policy, policy.connections["euros"], NOW), (GUARD,)), Allowed)
+    denied = decide(call, Facts(policy, connection, NOW), (GUARD,))
+    assert isinstance(denied, Denied)
+    assert denied.reasons[0].code is Code.GUARD_FAILED
 
 
 def test_an_old_record_of_a_call_that_no_limit_counts_any_more_has_its_rates_still(policy: TenantPolicy) -> None:
-    connection = replace(policy.connections["euros"], currency="JPY")
-    claims = claims_of(policy.accounts["capped"], connection, policy.timezone, NOW)
+    plan, demand_ = demand(policy, "capped", "euros")
+    claims = bucket_claims(plan, replace(demand_, connection=replace(policy.connections["euros"], currency="JPY")))
     assert [type(claim) for claim in claims] == [RateClaim, RateClaim, RateClaim, LeaseClaim]

@@ -16,10 +16,11 @@ from rules.catalogue.tool import HttpCall
 from rules.claims import Refused
 from rules.decision import Allowed
 from rules.limits.claims import claims_of
+from rules.limits.demand import Demand
 from rules.limits.windows import day_window, longest_day_seconds
 from rules.policy.blast_radius import BlastRadius, blast_radius
 from rules.policy.cases import FORM, Asked
-from rules.policy.compile import Account, TenantPolicy, compile_policy
+from rules.policy.compile import Account, Connection, TenantPolicy, compile_policy
 from rules.policy.load import parse_policy
 from rules.policy.values import METHODS
 
@@ -50,6 +51,10 @@ def policy(
     return tenant, account, blast_radius(tenant, account)
 
 
+def demand(tenant: TenantPolicy, account: Account, connection: Connection, moment: datetime) -> Demand:
+    return Demand(account.name, "w", "r_1", connection, moment, tenant.timezone, ())
+
+
 def try_all_day(tenant: TenantPolicy, account: Account, begins: datetime, names: tuple[str, ...]) -> dict[str, int]:
     """How many calls the limits' own code lets through on each connection, asked again whenever it says one may."""
     now = begins.timestamp()
@@ -62,7 +67,7 @@ def try_all_day(tenant: TenantPolicy, account: Account, begins: datetime, names:
             connection = tenant.connections[name]
             while True:
                 moment = datetime.fromtimestamp(now, UTC)
-                granted = store.reserve_now("c", claims_of(account, connection, tenant.timezone, moment))
+                granted = store.reserve_now("c", claims_of(account.plan, demand(tenant, account, connection, moment)))
                 if isinstance(granted, Refused):
                     waits.append(granted.retry_after_seconds or 1)
                     break

@@ -105,8 +105,8 @@ def test_a_bundle_restores_exactly_and_is_canonical(folder: Path) -> None:
     restored = PolicySet.from_bundle(policy.bundle)
     assert restored == policy
     assert (
-        restored.tenants["acme"].accounts["agent"].limits.standing
-        == policy.tenants["acme"].accounts["agent"].limits.standing
+        restored.tenants["acme"].accounts["agent"].plan.standing
+        == policy.tenants["acme"].accounts["agent"].plan.standing
     )
     assert policy.bundle == rfc8785.dumps(json.loads(policy.bundle))
     (folder / "ca.pem").unlink()

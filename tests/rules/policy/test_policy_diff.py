@@ -243,6 +243,7 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
         "tenant", "name", "owners", "stage", "max_ttl_seconds", "default_ttl_seconds", "allow", "deny", "limits",
         "observed_until",
         "reading", "timed", "timed_allow", "by_clock", "conditional", "by_tool",  # these follow from what is above
+         "plan",  # follows from its limits and its tenant's
     }  # fmt: skip
     assert {field.name for field in fields(Rule)} == {
         "id", "connection", "methods", "template", "body", "when", "tools", "effects",
@@ -255,6 +256,7 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
     }  # fmt: skip
     assert {field.name for field in fields(TenantPolicy)} == {
         "tenant", "digest", "timezone", "roles", "accounts", "connections", "denied_keys", "keep_inputs_seconds",
+        "limits",
         "_destinations",  # follows from connections
     }  # fmt: skip
 
