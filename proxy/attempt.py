@@ -8,14 +8,15 @@ ledger's recovery closes the intent.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from ledger import LedgerError, Receipt
+from proxy.costs import Cost
 from proxy.metrics import Metrics
-from proxy.records import Content, Cost, Recorder
-from rules.claims import PRICE, Reservations, Reserved
+from proxy.records import Content, Recorder
+from rules.claims import Reservations, Reserved
 from rules.codes import Code
 
 logger = logging.getLogger("exeat.gate")
@@ -127,8 +128,11 @@ class Attempt:
             self._abandoned = True
             self._books.finish_later(self.conclude(Result("aborted", sent=False)))
 
-    def outcome(self, result: Result, spent_micros: int) -> "asyncio.Future[Receipt]":
-        """(8) The outcome is on its way to the ledger; the future is done when it is durable. At most once."""
+    def outcome(self, result: Result, spent: Mapping[str, int]) -> "asyncio.Future[Receipt]":
+        """(8) The outcome is on its way to the ledger; the future is done when it is durable. At most once.
+
+        `spent`: what is due of the call's cost, by meter.
+        """
         if self._receipt is None or self._closed:
             raise RuntimeError("an outcome needs its intent, and there is only one")
         self._closed = True
@@ -147,7 +151,7 @@ class Attempt:
                 "ended_us": max(self._began, time.time_ns() // 1000),
             },
             "resp": result.reply,
-            "cost": None if self._cost is None else self._cost.content(spent_micros),
+            "cost": None if self._cost is None else self._cost.content(spent),
         }
         if self.upload is not None:
             content["upload"] = self.upload()
@@ -168,7 +172,7 @@ class Attempt:
 
         What was sent is charged at its maximum.
         """
-        spent = self._cost.micros if self._cost is not None and result.sent else 0
+        spent = {} if self._cost is None else self._cost.due(result)
         try:
             await self.outcome(result, spent)
         except LedgerError as error:
@@ -183,11 +187,11 @@ class Hold:
     def __init__(self, reservations: Reservations, reserved: Reserved) -> None:
         self._reservations = reservations
         self._reserved: Reserved | None = reserved
-        self._charged: int | None = None
+        self._charged: Mapping[str, int] | None = None
 
-    def charge(self, micros: int) -> None:
-        """So much is due whatever becomes of the call: an attempt of it may have been delivered."""
-        self._charged = micros
+    def charge(self, spent: Mapping[str, int]) -> None:
+        """So much is due, by meter, whatever becomes of the call: an attempt of it may have been delivered."""
+        self._charged = spent
 
     def release(self) -> None:
         """Nothing was spent but what was charged. Idempotent."""
@@ -197,10 +201,10 @@ class Hold:
         if self._charged is None:
             self._reservations.release(reserved)
         else:
-            self._reservations.settle(reserved, {PRICE: self._charged})
+            self._reservations.settle(reserved, self._charged)
 
-    def settle(self, spent_micros: int) -> None:
-        """So much was spent, or what had been charged before. Idempotent."""
+    def settle(self, spent: Mapping[str, int]) -> None:
+        """So much was spent, by meter, or what had been charged before. Idempotent."""
         reserved, self._reserved = self._reserved, None
         if reserved is not None:
-            self._reservations.settle(reserved, {PRICE: spent_micros if self._charged is None else self._charged})
+            self._reservations.settle(reserved, spent if self._charged is None else self._charged)

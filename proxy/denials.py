@@ -55,6 +55,8 @@ class Denial:
     opening: Opening | None = None
     """When the rules let the same request out, where they close by the clock. Said in the body alone: clients wait for
     as long as a `Retry-After` says, with the program that made the call, and this may be days."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Header fields that say more of the refusal."""
 
     @property
     def final(self) -> bool:
@@ -149,6 +151,7 @@ class Denial:
             lines.extend(f"{name}: {value}" for name, value in dict.fromkeys((_STOP, stop or _STOP)))
         if self.retry_after_seconds is not None:
             lines.append(f"Retry-After: {self.retry_after_seconds}")
+        lines.extend(f"{name}: {value}" for name, value in self.fields)
         if status == 407:
             lines.append(f"Proxy-Authenticate: {_CHALLENGE}")
         elif status == 401:

@@ -154,6 +154,7 @@ class Endings:
             refusal.retry_after_seconds,
             journey.request_id,
             refusal.opening if recorded else None,
+            refusal.fields,
         )
         return await exchange.refuse(answered)
 
@@ -184,7 +185,7 @@ class Endings:
             return
         if journey.hold is not None:
             if result.sent:
-                journey.hold.settle(journey.spent_at_most)
+                journey.hold.settle(journey.spent(result))
             else:
                 journey.hold.release()
         await asyncio.shield(self._books.finish_later(attempt.conclude(result)))
@@ -284,9 +285,10 @@ class Endings:
         if attempt is not None and attempt.open:
             # Nothing above closed the intent: something nobody thought of was raised. Charged at its maximum if sent.
             sent = journey.live is not None and journey.live.sent
-            self._books.finish_later(attempt.conclude(Result("indeterminate" if sent else "failed", sent=sent)))
+            result = Result("indeterminate" if sent else "failed", sent=sent)
+            self._books.finish_later(attempt.conclude(result))
             if journey.hold is not None and sent:
-                journey.hold.settle(journey.spent_at_most)
+                journey.hold.settle(journey.spent(result))
         if journey.hold is not None:
             journey.hold.release()
 
@@ -300,11 +302,12 @@ class Endings:
         if attempt is None or live is None:
             raise RuntimeError("only an attempt is settled")
         live.enter_phase("settle", self._commit_seconds)
+        spent = journey.spent(result)
         if journey.hold is not None:
-            journey.hold.settle(journey.spent_at_most)
+            journey.hold.settle(spent)
         try:
             # Cancelled here, the outcome becomes durable all the same; its answer is not finished.
-            await attempt.outcome(result, journey.spent_at_most)
+            await attempt.outcome(result, spent)
         except LedgerError as error:
             logger.error("call %s: its outcome could not be recorded: %s", journey.call_id, error)
             self.leave(journey)
@@ -326,8 +329,11 @@ def _denial(
     retry_after_seconds: int | None = None,
     request_id: str | int | None = None,
     opening: Opening | None = None,
+    fields: tuple[tuple[str, str], ...] = (),
 ) -> Denial:
-    return Denial(reason, call, policy, retry_after_seconds, audience.service, audience.host, request_id, opening)
+    return Denial(
+        reason, call, policy, retry_after_seconds, audience.service, audience.host, request_id, opening, fields
+    )
 
 
 def _reason(code: Code, detail: str, recorded: bool, rule: str | None = None) -> Reason:

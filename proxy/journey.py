@@ -2,14 +2,15 @@
 
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from proxy.attempt import Attempt, Hold
+from proxy.attempt import Attempt, Hold, Result
+from proxy.costs import Cost
 from proxy.exchange import Exchange
 from proxy.fulfil import Credential
 from proxy.live import LiveCall
-from proxy.records import Cost
 from proxy.upload import Upload
 from rules.action import Action
 from rules.call import Call
@@ -31,13 +32,19 @@ class CallRefused(Exception):
     """A call that has an identity is refused, with everything its record and its answer need."""
 
     def __init__(
-        self, *reasons: Reason, retry_after_seconds: int | None = None, opening: Opening | None = None
+        self,
+        *reasons: Reason,
+        retry_after_seconds: int | None = None,
+        opening: Opening | None = None,
+        fields: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(reasons[0].code)
         self.reasons = reasons
         self.retry_after_seconds = retry_after_seconds
         self.opening = opening
         """When its rules would let it out, where they close by the clock and that is known."""
+        self.fields = fields
+        """Header fields of the answer that say more of the refusal."""
 
 
 class Journey:
@@ -45,7 +52,8 @@ class Journey:
 
     __slots__ = (
         "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "decided", "exchange",
-        "hold", "inspected", "judged_at", "live", "mark", "policy", "policy_epoch", "request_id", "timing", "upload",
+        "hold", "inspected", "judged_at", "live", "mark", "policy", "policy_epoch", "request_id", "timing", "told",
+        "upload",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -76,6 +84,8 @@ class Journey:
         self.hold: Hold | None = None
         self.attempt: Attempt | None = None
         self.cost: Cost | None = None
+        self.told: dict[str, int] = {}
+        """What is known of meters by what was really sent and answered, in micro-units."""
 
     @property
     def call_id(self) -> str:
@@ -87,7 +97,6 @@ class Journey:
         """The tenant's name for the destination."""
         return None if self.connection is None else self.connection.name
 
-    @property
-    def spent_at_most(self) -> int:
-        """What a call that was sent is charged, in micro-units: the price of a call is due once it has left."""
-        return 0 if self.cost is None else self.cost.micros
+    def spent(self, result: Result) -> Mapping[str, int]:
+        """What is due by how the call ended, by meter."""
+        return {} if self.cost is None else self.cost.due(result, self.told)

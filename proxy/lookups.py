@@ -22,13 +22,15 @@ from proxy.journey import CallRefused, Journey
 from proxy.live import LiveCall
 from proxy.records import Content, media_type, request_digest
 from proxy.routes import Routes
+from proxy.waiting import heed, pause_of
 from proxy.world import World
 from rules.call import Call, Facts
+from rules.claims import Refused, ReservationsUnavailable
 from rules.codes import Code
 from rules.content.content import Value, read_content
 from rules.content.refused import ContentRefused
 from rules.decision import Allowed, Reason
-from rules.lookups import Wanted, answered
+from rules.lookups import LIMIT, Wanted, answered
 from rules.observing import observing
 from rules.policy.compile import Connection
 
@@ -97,6 +99,7 @@ class Lookups:
                 return answered(facts, None)
             reason = Reason(Code.RATE_LIMITED, "this account has too much looked up for it", want.rules[0])
             raise CallRefused(reason, retry_after_seconds=wait)
+        await self._may_ask(call, connection)
         try:
             async with asyncio.timeout(self._config.timeouts.lookup):
                 return answered(facts, await self._asked(journey, live, call, connection, want))
@@ -108,13 +111,24 @@ class Lookups:
             if observing(call, facts):
                 await live.turn.take(first=True)
                 return answered(facts, None)
-            detail = f"{connection.name} did not say what rule {want.rules[0]} asks for"
+            asking = want.rules[0] if want.rules[0].startswith(LIMIT) else f"rule {want.rules[0]}"
+            detail = f"{connection.name} did not say what {asking} asks for"
             raise CallRefused(Reason(Code.LOOKUP_FAILED, detail, want.rules[0])) from error
         finally:
             live.sent = False  # of the call itself, nothing was
             live.operation = ""
             if live.stopped is None or live.phase != "commit":
                 live.enter_phase("lookup", self._config.timeouts.turn)
+
+    async def _may_ask(self, call: Call, connection: Connection) -> None:
+        """The service has not asked to wait. Raises `CallRefused`."""
+        try:
+            answer = await self._books.reservations.reserve(f"{call.id}.l1", (pause_of(connection),))
+        except ReservationsUnavailable as error:
+            raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
+        if isinstance(answer, Refused):
+            raise CallRefused(Reason(answer.code, answer.detail), retry_after_seconds=answer.retry_after_seconds)
+        self._books.reservations.release(answer)
 
     async def _asked(self, journey: Journey, live: LiveCall, call: Call, connection: Connection, want: Wanted) -> Value:
         policy = "" if journey.policy is None else journey.policy.digest
@@ -182,6 +196,7 @@ class Lookups:
         upstream, response = await self._fulfilment.forward(
             live, route, "GET", lambda: dispatched_bytes(allowed, committed, route, head, b"", credential)
         )
+        heed(self._books.reservations, connection, response)
         body, hashed = await self._fulfilment.read(live, upstream, MAX_REPLY)
         reply: Content = {
             "commit": commitment(key, identity, "resp", hashed.digest),

@@ -21,7 +21,7 @@ from typing import Final
 
 from credentials.tokens import CredentialRejected
 from proxy.admission import Admission
-from proxy.attempt import Attempt, Books, CommitFailed, Committed, Hold, Result
+from proxy.attempt import Attempt, Books, CommitFailed, Committed, Result
 from proxy.config import GateConfig
 from proxy.connections import Connections
 from proxy.deciding import Deciding, InputsSink, credential_for
@@ -38,22 +38,21 @@ from proxy.journey import CallRefused, Journey, new_call_id
 from proxy.live import LiveCall, LiveCalls, Stop
 from proxy.lookups import Lookups
 from proxy.metrics import Metrics, Step
-from proxy.records import (
-    Content,
-    cost_of,
-    request_digest,
-)
+from proxy.records import Content, request_digest
 from proxy.replies.mcp import reply_filter_for
+from proxy.reserving import reserve, sent_bytes
 from proxy.rewriting import rewriter_for
 from proxy.routes import Routes
 from proxy.turns import Key, Turns
 from proxy.verifying import Verifier
+from proxy.waiting import heed
 from proxy.wire import WireClosed
 from proxy.world import Clock, World
-from rules.call import Call, Facts
-from rules.claims import Refused, ReservationsUnavailable
+from rules.call import Call
 from rules.codes import Code
 from rules.decision import Allowed, Denied, Reason
+from rules.meters.bytes_out import BYTES_OUT
+from rules.meters.meter import ONE
 from rules.policy.compile import Connection
 from rules.timing import Timing
 
@@ -206,10 +205,14 @@ class Pipeline:
         await self._intake.take(journey, live, allowed.body)
         journey.mark = time.perf_counter_ns()
         # (5) reserve
-        await self._reserve(journey, call, live, allowed)
+        connection = facts.connection
+        if connection is None:
+            raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
+        head = egress_head(journey, call, connection)
+        await reserve(self._books, journey, call, live, allowed, head, self._config.timeouts.reserve)
         self._lap(journey, Step.RESERVE)
         # (6) to (8)
-        return await self._send(journey, call, live, allowed, facts)
+        return await self._send(journey, call, live, allowed, connection, head)
 
     def _enter(self, call: Call, exchange: Exchange) -> LiveCall:
         loop = asyncio.get_running_loop()
@@ -236,30 +239,11 @@ class Pipeline:
         exchange.wire.on_lost = lambda: live.stop(Stop.DISCONNECTED)
         return live
 
-    # (5)
-
-    async def _reserve(self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed) -> None:
-        if not allowed.claims:
-            journey.cost = cost_of((), journey.connection)
-            return
-        reservations = self._books.reservations
-        live.enter_phase("reserve", self._config.timeouts.reserve)
-        try:
-            answer = await reservations.reserve(call.id, allowed.claims)
-        except ReservationsUnavailable as error:
-            raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
-        if isinstance(answer, Refused):
-            raise CallRefused(Reason(answer.code, answer.detail), retry_after_seconds=answer.retry_after_seconds)
-        journey.hold = Hold(reservations, answer)
-        journey.cost = cost_of(answer.claims, journey.connection)
-
     # (6) to (8)
 
-    async def _send(self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, facts: Facts) -> bool:
-        connection = facts.connection
-        if connection is None:
-            raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
-        head = egress_head(journey, call, connection)
+    async def _send(
+        self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, connection: Connection, head: Head
+    ) -> bool:
         for number in range(1, MAX_ATTEMPTS + 1):
             if journey.timing is not Timing.ALWAYS:
                 allowed = await self._deciding.again(journey, call, allowed)
@@ -303,10 +287,10 @@ class Pipeline:
             live.sent = False
             # Whether the dead connection delivered it nobody knows: charged here and now, and the next attempt, which
             # may never be sent, costs nothing more.
-            if journey.hold is not None:
-                journey.hold.charge(journey.spent_at_most)
-            journey.cost = None
             lost = Result("indeterminate", sent=True, err="kept-alive connection was closed by the origin")
+            if journey.hold is not None:
+                journey.hold.charge(journey.spent(lost))
+            journey.cost = None
             await asyncio.shield(self._books.finish_later(attempt.conclude(lost)))
             return
         raise CallRefused(
@@ -335,6 +319,7 @@ class Pipeline:
                 journey.upload,
                 None if journey.timing is Timing.ALWAYS else lambda: self._deciding.overtaken(journey),
             )
+            heed(self._books.reservations, connection, response)
             relayed = await self._fulfilment.relay(
                 live,
                 exchange.wire,
@@ -352,6 +337,8 @@ class Pipeline:
             logger.critical("call %s: what would be sent differs from what was recorded", call.id)
             raise CallRefused(Reason(Code.INTERNAL, "the call could not be sent as it was recorded")) from error
         self._lap(journey, Step.FULFIL)
+        if journey.upload is not None:
+            journey.told[BYTES_OUT] = sent_bytes(journey, head) * ONE
         # (8) settle
         if not await self._endings.settle(journey, relayed.result()):
             return False

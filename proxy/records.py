@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from credentials.principal import Principal
@@ -16,9 +15,7 @@ from ledger import LedgerError, Receipt
 from rules.action import Action
 from rules.call import Call
 from rules.catalogue.effect import of_method, worst
-from rules.claims import Claim, SpendClaim
 from rules.decision import Allowed, Reason
-from rules.policy.compile import Connection
 
 type Content = dict[str, object]
 
@@ -110,34 +107,6 @@ def request_digest(public_head: bytes, body: bytes) -> bytes:
     digest = hashlib.sha256(public_head)
     digest.update(body)
     return digest.digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The most a call can cost and the budgets it is charged to."""
-
-    micros: int
-    currency: str
-    budgets: tuple[str, ...]
-
-    def content(self, micros: int | None = None) -> Content:
-        """The record's `cost`, with what was really spent when that is known."""
-        return {
-            "micro": self.micros if micros is None else micros,
-            "cur": self.currency,
-            "budget": list(self.budgets),
-        }
-
-
-def cost_of(claims: tuple[Claim, ...], connection: Connection | None) -> Cost | None:
-    """What the call costs and the budgets it was set aside in; None for a call without a price."""
-    spends = [claim for claim in claims if isinstance(claim, SpendClaim)]
-    if spends:
-        budgets = tuple("/".join((*claim.key, claim.window)) for claim in spends)
-        return Cost(max(claim.amount_micros for claim in spends), spends[0].unit, budgets)
-    if connection is None or connection.currency is None or not connection.price_micros:
-        return None
-    return Cost(connection.price_micros, connection.currency, ())
 
 
 def allow_content(allowed: Allowed, epoch: int, inputs: str | None) -> Content:

@@ -38,6 +38,11 @@ class Upload:
         """True once all of it was."""
 
     @property
+    def most(self) -> int:
+        """How long it can become: what the agent declared, or what its rule allows."""
+        return self._most if self.declared is None else self.declared
+
+    @property
     def declared(self) -> int | None:
         """The length that the agent declared; None for a chunked body."""
         return self._exchange.head.content_length

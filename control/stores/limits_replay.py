@@ -28,9 +28,12 @@ from rules.claims import RateClaim
 from rules.limits.claims import bucket_claims
 from rules.limits.demand import Demand
 from rules.limits.gcra import Exceeds, gcra
+from rules.limits.keys import charged
 from rules.policy.compile import Connection, PolicySet
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""The first knew prices alone: what it counted is read as it is, but no older program may read the budgets of now."""
+_READ: Final = (1, _VERSION)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -125,7 +128,7 @@ class Replay:
         if call in self._carried:
             self._open[call, attempt] = self._carried.pop(call)
         elif cost is not None and call not in self._ended:
-            self._open[call, attempt] = [self._charge(name, cost["micro"]) for name in cost["budget"]]
+            self._open[call, attempt] = [self._charge(name, charged(name, cost)) for name in cost["budget"]]
 
     def _charge(self, name: str, micros: int) -> tuple[str, str, int]:
         key, _, window = name.rpartition("/")
@@ -143,7 +146,7 @@ class Replay:
         for key, window, amount in entries:
             budget = self._budgets.get(key)
             if budget is not None and budget.window == window:
-                budget.spent += cost["micro"] - amount
+                budget.spent += charged(f"{key}/{window}", cost) - amount
 
     def _fill_buckets(self, record: Mapping[str, Any]) -> None:
         if record["attempt"] != 1:  # one call, one token
@@ -189,7 +192,7 @@ def _encode(exported: Exported) -> bytes:
 def _decode(state: bytes) -> Exported:
     try:
         data = json.loads(state)
-        if data["v"] != _VERSION:
+        if data["v"] not in _READ:
             raise SnapshotRefused(f"the snapshot of limits has version {data['v']}, this program knows {_VERSION}")
         return Exported(
             wall_us=data["wall_us"],

@@ -1,0 +1,84 @@
+"""What a call costs: the most, by meter, before it leaves; and what is due once it is known how it ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from rules.claims import PRICE, Claim, SpendClaim
+from rules.meters import meter_named
+from rules.policy.compile import Connection
+
+if TYPE_CHECKING:
+    from proxy.attempt import Result
+
+NO_CURRENCY: Final = "XXX"
+"""ISO 4217: no currency is involved. Of a call that has no price, and is counted otherwise."""
+_NOTHING: Final[Mapping[str, int]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The most a call can cost, by meter, and the budgets it is charged to. All in micro-units."""
+
+    micros: int
+    """Its price."""
+    currency: str
+    budgets: tuple[str, ...]
+    units: Mapping[str, int] = field(default_factory=dict)
+    """What limits count beside the price."""
+    price_book: str | None = None
+    """Digest of the book that the price is by; None: the connection's own price."""
+
+    @property
+    def most(self) -> Mapping[str, int]:
+        """By meter, as settling names them."""
+        return {PRICE: self.micros, **self.units}
+
+    def due(self, result: "Result", told: Mapping[str, int] = _NOTHING) -> Mapping[str, int]:
+        """What is due by how the call ended: nothing unless it was sent, all of it where nobody can know.
+
+        `told`: what is known of meters by what was really sent and answered. What a service refused (4xx) had no
+        effect, so meters that count effects count none.
+        """
+        most = self.most
+        if not result.sent:
+            return dict.fromkeys(most, 0)
+        if result.status != "confirmed":
+            return most
+        refused = result.http is not None and 400 <= result.http < 500
+        return {
+            meter: 0 if refused and meter_named(meter).by_effect else told.get(meter, amount)
+            for meter, amount in most.items()
+        }
+
+    def content(self, spent: Mapping[str, int] | None = None) -> dict[str, object]:
+        """The record's `cost`, with what was really spent when that is known."""
+        amounts = self.most if spent is None else spent
+        content: dict[str, object] = {
+            "micro": amounts[PRICE],
+            "cur": self.currency,
+            "budget": list(self.budgets),
+        }
+        if self.units:
+            content["units"] = {meter: amounts[meter] for meter in self.units}
+        if self.price_book is not None:
+            content["price_book"] = self.price_book
+        return content
+
+
+def cost_of(claims: tuple[Claim, ...], connection: Connection | None) -> Cost | None:
+    """What the call costs and the budgets it was set aside in; None for a call that nothing counts."""
+    spends = [claim for claim in claims if isinstance(claim, SpendClaim)]
+    # Claims of one meter all ask for the same amount: what the whole call uses.
+    amounts = {claim.meter: claim.amount_micros for claim in spends}
+    price = next((claim for claim in spends if claim.meter == PRICE), None)
+    if price is not None:
+        micros, currency = price.amount_micros, price.unit
+    elif connection is not None and connection.currency is not None and connection.price_micros:
+        micros, currency = connection.price_micros, connection.currency
+    elif spends:
+        micros, currency = 0, NO_CURRENCY
+    else:
+        return None
+    budgets = tuple("/".join((*claim.key, claim.window)) for claim in spends)
+    return Cost(micros, currency, budgets, {meter: n for meter, n in amounts.items() if meter != PRICE})

@@ -1,0 +1,130 @@
+"""(5) reserve: all claims of a call in one step, those included that only the request as it will leave can tell."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from proxy.attempt import Books, Hold
+from proxy.costs import cost_of
+from proxy.http.emit import Head
+from proxy.journey import CallRefused, Journey
+from proxy.live import LiveCall
+from proxy.waiting import pause_of
+from rules.call import Call
+from rules.claims import (
+    Claim,
+    LeaseClaim,
+    OnceClaim,
+    RateClaim,
+    Refused,
+    ReservationsUnavailable,
+    SpendClaim,
+)
+from rules.codes import Code
+from rules.decision import Allowed, Reason
+from rules.limits.limit import Over, Spend
+from rules.meters.bytes_out import BYTES_OUT
+from rules.meters.meter import LATER, MOST, ONE
+from rules.policy.compile import Connection
+
+_LIMIT: Final = re.compile(r"([0-9]+) per (second|minute|hour|day)")
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+
+async def reserve(
+    books: Books, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, head: Head, seconds: float
+) -> None:
+    """All claims of the call are taken, and the journey has the hold and the cost. Raises `CallRefused`."""
+    connection = journey.connection
+    if connection is None:
+        raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
+    claims = tuple(_completed(journey, call, connection, allowed, head))
+    live.enter_phase("reserve", seconds)
+    try:
+        answer = await books.reservations.reserve(call.id, claims)
+    except ReservationsUnavailable as error:
+        raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
+    if isinstance(answer, Refused):
+        reason = Reason(answer.code, answer.detail + _approval(journey, call, answer.claim))
+        raise CallRefused(reason, retry_after_seconds=answer.retry_after_seconds, fields=_fields(answer))
+    journey.hold = Hold(books.reservations, answer)
+    journey.cost = cost_of(answer.claims, connection)
+
+
+def sent_bytes(journey: Journey, head: Head) -> int:
+    """The bytes of the request that have left, but for the secret; of one that is still here, all of it."""
+    upload = journey.upload
+    return len(head.public) + (len(journey.body) if upload is None else upload.length)
+
+
+def _completed(journey: Journey, call: Call, connection: Connection, allowed: Allowed, head: Head) -> Iterator[Claim]:
+    yield pause_of(connection)
+    once = _once(journey, call, connection)
+    if once is not None:
+        yield once
+    for claim in allowed.claims:
+        if isinstance(claim, SpendClaim) and claim.amount_micros == LATER and claim.meter == BYTES_OUT:
+            yield replace(claim, amount_micros=min(_at_most(journey, head) * ONE, MOST))
+        else:
+            yield claim
+
+
+def _at_most(journey: Journey, head: Head) -> int:
+    upload = journey.upload
+    body = len(journey.body) if upload is None else upload.most
+    return len(head.public) + body
+
+
+def _once(journey: Journey, call: Call, connection: Connection) -> OnceClaim | None:
+    """The call by its idempotency key, where its service is known to keep such keys and the body is here."""
+    name = None if connection.known is None else connection.known.idempotency
+    if name is None or journey.upload is not None:
+        return None
+    field = name.lower().encode("ascii")
+    found = [value for header, value in journey.exchange.head.headers if header == field]
+    # Of two, nobody knows which one the service goes by: each attempt then is a call, and is charged.
+    if len(found) != 1 or not found[0]:
+        return None
+    who = call.principal
+    digest = hashlib.sha256()
+    for part in (call.method.encode(), f"{call.path}?{call.query}".encode(), journey.body):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    key = (who.tenant, who.account, "once", connection.name, hashlib.sha256(found[0]).hexdigest())
+    return OnceClaim(key, digest.hexdigest())
+
+
+def _approval(journey: Journey, call: Call, claim: Claim) -> str:
+    """What a call beyond a spend limit would need, where its limit says so."""
+    over = _over(journey, call, claim) if isinstance(claim, SpendClaim) else None
+    return "" if over is None else f"; more would need an approval by {over.approve}, and there are no approvals yet"
+
+
+def _over(journey: Journey, call: Call, claim: SpendClaim) -> Over | None:
+    account = None if journey.policy is None else journey.policy.accounts.get(call.principal.account)
+    if account is None or journey.policy is None:
+        return None
+    limits = account.limits if claim.key[1] == account.name else journey.policy.limits
+    same = (spend for spend in limits.spends if _is_of(claim, spend))
+    return next((spend.over for spend in same if spend.over is not None), None)
+
+
+def _is_of(claim: SpendClaim, spend: Spend) -> bool:
+    asked = (claim.meter, claim.unit, claim.max_micros, claim.key[3])
+    return asked == (spend.meter, spend.unit, spend.max_micros, spend.per)
+
+
+def _fields(refused: Refused) -> tuple[tuple[str, str], ...]:
+    """What the refusal says of the limit, where that is a quota: draft-ietf-httpapi-ratelimit-headers."""
+    match refused.claim:
+        case RateClaim(limit=limit) if (found := _LIMIT.fullmatch(limit)) is not None:
+            per, wait = found[2], refused.retry_after_seconds or 1
+            policy = f'"{per}";q={found[1]};w={_SECONDS[per]}'
+            return (("RateLimit-Policy", policy), ("RateLimit", f'"{per}";r=0;t={wait}'))
+        case LeaseClaim(max=most):
+            policy = f'"concurrency";q={most};qu="concurrent-requests"'
+            return (("RateLimit-Policy", policy), ("RateLimit", '"concurrency";r=0'))
+        case _:
+            return ()
