@@ -131,7 +131,7 @@ class CallBook:
             if (cost is None) != (before is None) or (
                 cost is not None
                 and before is not None
-                and (cost["micro"] != before["micro"] or cost["cur"] != before["cur"])
+                and any(cost.get(member) != before.get(member) for member in ("micro", "cur", "units"))
             ):
                 raise LifecycleBroken("an indeterminate outcome costs what its intent said")
         del self.open[seq]

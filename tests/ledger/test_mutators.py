@@ -503,6 +503,11 @@ def _indeterminate_for_free(forger: Forger) -> None:
     outcome["cost"]["micro"] = 0
 
 
+def _indeterminate_without_its_units(forger: Forger) -> None:
+    forger.record("call.intent")["cost"]["units"] = {"recipients": 3_000_000}
+    forger.record("call.outcome")["result"]["status"] = "indeterminate"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -512,6 +517,7 @@ def _indeterminate_for_free(forger: Forger) -> None:
         _attempt_skipped,
         _outcome_of_another_tenant,
         _indeterminate_for_free,
+        _indeterminate_without_its_units,
     ],
 )
 def test_class_17_an_illegal_life_of_a_call(forger, change):
