@@ -1,6 +1,6 @@
 """Calls as lines for people, folded from the ledger's records: an intent and its outcome are one line."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class CallLine:
     """Of a call that its account's stage let out: the codes with which the rules would have denied it."""
     cost_micros: int
     currency: str | None
+    units: Mapping[str, int]
+    """What limits counted beside the price, by meter, in millionths."""
 
 
 class Fold:
@@ -142,6 +144,7 @@ def _line(record: Record, body: dict[str, Any], *, verdict: str) -> CallLine:
         would_deny=tuple(dict.fromkeys(codes)) if observed else (),
         cost_micros=int(cost.get("micro", 0)),
         currency=cost.get("cur"),
+        units=cost.get("units") or {},
     )
 
 

@@ -15,6 +15,7 @@ from control.codec import to_json
 from ledger.directory import segment_files
 from ledger.errors import LedgerRefused
 from ledger.reading import Cursor, Record, find_call
+from proxy.costs import NO_CURRENCY
 
 LINES = 20
 """As many as `tail` shows without being told."""
@@ -90,7 +91,7 @@ def show(invocation: Invocation, call: str) -> None:
     for record in found:
         click.echo(f"\n#{record.seq}  {record.type}  {record.ts}  {record.tenant}")
         for name, value in _content(record).items():
-            click.echo(f"  {name.ljust(9)} {_value(value)}")
+            click.echo(f"  {name.ljust(9)} {_cost(value) if name == 'cost' else _value(value)}")
 
 
 def _directory(invocation: Invocation) -> Path:
@@ -142,6 +143,27 @@ _ENVELOPE = frozenset({"v", "type", "log", "seq", "prev", "nonce", "ts", "boot",
 
 def _content(record: Record) -> dict[str, object]:
     return {name: value for name, value in sorted(record.body.items()) if name not in _ENVELOPE}
+
+
+def _cost(cost: object) -> str:
+    """By meter, as people count: `0.10 USD  recipients 2  of acme/agent/USD/day/2026-11-25`."""
+    if not isinstance(cost, dict):
+        return _value(cost)
+    parts = [amount(cost["micro"], "" if cost["cur"] == NO_CURRENCY else cost["cur"])]
+    parts += [f"{meter} {amount(micros, '')}" for meter, micros in cost.get("units", {}).items()]
+    if cost["cur"] == NO_CURRENCY:
+        del parts[0]
+    book = [f"by {cost['price_book']}"] if "price_book" in cost else []
+    return "  ".join([*parts, *(f"of {budget}" for budget in cost["budget"]), *book])
+
+
+def amount(micros: int, currency: str) -> str:
+    """`0.002 USD`; `12` of what is no money."""
+    whole, rest = divmod(micros, 1_000_000)
+    decimals = f"{rest:06d}".rstrip("0")
+    if not currency:
+        return f"{whole}.{decimals}" if decimals else str(whole)
+    return f"{whole}.{decimals:0<2} {currency}"
 
 
 def _value(value: object) -> str:

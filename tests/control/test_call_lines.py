@@ -8,6 +8,7 @@ import pytest
 
 from control.call_lines import Fold, shown
 from control.cli import run_command
+from control.cli.calls import _cost
 from ledger import Ledger, Limits, MemoryLockStore
 from ledger.directory import segment_files
 from ledger.reading import Record
@@ -179,3 +180,21 @@ def test_tail_shows_the_newest_whatever_segment_they_lie_in(
     expected = min(40, int(options[1])) if options[0] == "-n" else 40
     assert [line["call"] for line in lines] == [f"c_{n:022d}" for n in range(40 - expected, 40)]
     assert {line["account"] for line in lines} <= {"support"}
+
+
+def test_what_limits_counted_is_in_the_line_and_reads_as_people_count() -> None:
+    counted = {
+        "micro": 0,
+        "cur": "XXX",
+        "budget": ["acme/a/recipients/day/2026-11-20"],
+        "units": {"recipients": 3_000_000},
+    }
+    fold = Fold()
+    done = outcome(2, of=1)
+    (line,) = fold.take(
+        [intent(1), Record(done.seq, done.type, done.tenant, done.ts, {**done.body, "cost": counted}, b"")]
+    )
+    assert dict(line.units) == {"recipients": 3_000_000}
+    assert _cost(counted) == f"recipients 3  of {budget}"
+    assert _cost({"micro": 2500, "cur": "USD", "budget": []}) == "0.0025 USD"
+    assert _cost(None) == "-"
