@@ -195,6 +195,6 @@ def test_what_limits_counted_is_in_the_line_and_reads_as_people_count() -> None:
         [intent(1), Record(done.seq, done.type, done.tenant, done.ts, {**done.body, "cost": counted}, b"")]
     )
     assert dict(line.units) == {"recipients": 3_000_000}
-    assert _cost(counted) == f"recipients 3  of {budget}"
+    assert _cost(counted) == "recipients 3  of acme/a/recipients/day/2026-11-20"
     assert _cost({"micro": 2500, "cur": "USD", "budget": []}) == "0.0025 USD"
     assert _cost(None) == "-"
