@@ -12,7 +12,7 @@ from rules.claims import Claim, LeaseClaim, RateClaim, SpendClaim
 from rules.codes import Code
 from rules.limits.demand import Demand
 from rules.limits.keys import WHOLE_TENANT, by_part, digest_of, meter_part
-from rules.limits.limit import ANY, Metered, Plan, Rate, Slots, Spend, Where
+from rules.limits.limit import ANY, BY, Metered, Plan, Rate, Slots, Spend, Where
 from rules.limits.windows import RUN, window_of
 from rules.meters.meter import Measured, Untold
 from rules.policy.matcher import wider
@@ -130,7 +130,7 @@ def _uncounted(metered: Metered, spends: tuple[Spend, ...], measured: Measured) 
 
 def _of_limit(tenant: str, scope: str, spend: Spend, measured: Measured, demand: Demand) -> Iterator[SpendClaim]:
     window = window_of(spend.per, demand.now, demand.zone)
-    by = spend.by if spend.per != RUN else (*spend.by, RUN)
+    by = spend.by if spend.per != RUN else tuple(name for name in BY if name == RUN or name in spend.by)
     # A request for several tools counts as a whole with each of them: which part of it is whose is not always told.
     actions = demand.actions if "tool" in by else _NO_ACTION
     for values in dict.fromkeys(tuple(demand.values(by, action).items()) for action in actions or _NO_ACTION):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rules.catalogue.catalogue import Catalogue
 from rules.catalogue.known import KnownService
+from rules.limits.gcra import interval_us
+from rules.limits.plan import PERIODS_US
 from rules.limits.windows import RUN
 from rules.meters import METERS, meter_named
 from rules.meters.amount import SUFFIX
@@ -27,6 +29,8 @@ _FIXES: Final = {
     "number": "write a whole number, such as 500",
     "bytes": "write a size, such as 10 MB",
 }
+LONGEST_BURST_US: Final = 2**53 // 4
+"""What a store of counters has exactly, whichever it is."""
 _KINDS: Final = {"money": "money", "number": "a number", "bytes": "bytes"}
 
 
@@ -79,6 +83,9 @@ def _of_one(
             yield Finding(here, "rate: neither a connection nor tools", 'add connection: "*", or tools:')
         yield from _where(here, rate, services, names, account)
         same = ("rate", rate.connection or ANY, tuple(sorted(rate.tools or ())), tuple(rate.by or ()), rate.per)
+        interval = interval_us(rate.max, PERIODS_US[rate.per])
+        if interval * (rate.burst or rate.max) > LONGEST_BURST_US:
+            yield Finding((*here, "burst"), "burst: at this rate it lasts for 71 years", "write fewer, or a higher max")
         if seen.setdefault(same, index) != index:
             about = rate.connection or ", ".join(rate.tools or ())
             yield Finding(here, f"a second rate per {rate.per} for {about}", "keep one of them")

@@ -18,6 +18,7 @@ from rules.conditions.unknown import Unknown
 from rules.content.content import read_content
 from rules.content.refused import ContentRefused
 from rules.lookups import answered, wanted
+from rules.meters.units import units_of
 from rules.policy.compile import TenantPolicy, compile_policy
 from rules.policy.load import parse_policy
 from rules.services import of_host
@@ -95,6 +96,8 @@ def told(action: Action, name: str, found: Any) -> object:
                 return action.tool
             case "batch":
                 return action.batch
+            case "units":
+                return {unit: action.count(unit, found) for unit in units_of(action.known)} if action.known else {}
             case _:
                 raise AssertionError(f"a vector expects {name}, which nobody knows")
     except Unknown:
@@ -138,7 +141,7 @@ def test_a_built_in_service_is_whole(name: str) -> None:
         assert form.name == name
     for tool in known.tools.values():
         # Compiled only when asked: a mistake must not wait for a call.
-        _ = (tool.where, tool.amount, tool.currency, tool.recipients)
+        _ = (tool.where, tool.amount, tool.currency, tool.recipients, tool.units)
         for lookup in tool.lookups:
             asked = known.candidates("GET", tuple(lookup.route[1:].split("/")))
             assert {found.effect for found, _ in asked} == {"read"}, (tool.name, lookup.route)
