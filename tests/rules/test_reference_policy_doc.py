@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from proxy.trial import run_cases
-from rules.policy import models
+from rules.meters import METERS
+from rules.policy import limit_models, models
 from rules.policy.cases import CODES
 from rules.policy.compile import compile_policy
 from rules.policy.load import parse_policy
@@ -95,10 +96,17 @@ def test_the_first_example_is_without_warnings() -> None:
 
 
 def test_every_key_of_the_schema_is_explained() -> None:
-    documents = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    kinds = (*vars(models).values(), *vars(limit_models).values())
+    documents = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     keys = {name for document in documents for name in document.model_fields}
     assert len(keys) > 30
     assert sorted(key for key in keys if f"`{key}`" not in DOC) == []
+
+
+def test_every_meter_is_in_the_table() -> None:
+    (table,) = re.findall(r"^\| meter \| counts \| due \|\n(.*?)^$", DOC, re.M | re.S)
+    named = re.findall(r"^\| `([A-Z_.a-z]+)`", table, re.M)
+    assert set(named) == {meter.name for meter in METERS} - {"UNIT"} | {"recipients"}
 
 
 def test_the_table_of_path_templates_is_true() -> None:
