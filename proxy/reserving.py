@@ -30,6 +30,8 @@ from rules.meters.meter import LATER, MOST, ONE
 from rules.policy.compile import Connection
 
 _LIMIT: Final = re.compile(r"([0-9]+) per (second|minute|hour|day)")
+_REPEATED: Final = frozenset({"POST", "PATCH"})
+"""draft-ietf-httpapi-idempotency-key-header: the methods that a key makes repeatable. Others a service does anew."""
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -61,7 +63,7 @@ def sent_bytes(journey: Journey, head: Head) -> int:
 
 def _completed(journey: Journey, call: Call, connection: Connection, allowed: Allowed, head: Head) -> Iterator[Claim]:
     yield pause_of(connection)
-    once = _once(journey, call, connection)
+    once = _once(journey, call, connection, allowed, head)
     if once is not None:
         yield once
     for claim in allowed.claims:
@@ -77,10 +79,17 @@ def _at_most(journey: Journey, head: Head) -> int:
     return len(head.public) + body
 
 
-def _once(journey: Journey, call: Call, connection: Connection) -> OnceClaim | None:
-    """The call by its idempotency key, where its service is known to keep such keys and the body is here."""
-    name = None if connection.known is None else connection.known.idempotency
-    if name is None or journey.upload is not None:
+def _once(journey: Journey, call: Call, connection: Connection, allowed: Allowed, head: Head) -> OnceClaim | None:
+    """The call by its idempotency key, where its service is known to keep such keys and the body is here.
+
+    An attempt after one that was paid costs nothing, so it has to be the same to the service: by what it is asked, and
+    by the account there. Bytes leave with each attempt, in headers too: where they are counted, each is a call.
+    """
+    known = connection.known
+    name = None if known is None else known.idempotency
+    if known is None or name is None or call.method not in _REPEATED or journey.upload is not None:
+        return None
+    if any(isinstance(claim, SpendClaim) and claim.meter == BYTES_OUT for claim in allowed.claims):
         return None
     field = name.lower().encode("ascii")
     found = [value for header, value in journey.exchange.head.headers if header == field]
@@ -89,7 +98,10 @@ def _once(journey: Journey, call: Call, connection: Connection) -> OnceClaim | N
         return None
     who = call.principal
     digest = hashlib.sha256()
-    for part in (call.method.encode(), f"{call.path}?{call.query}".encode(), journey.body):
+    of_account = {header.lower().encode("ascii") for header in (known.account_header, *known.account_also) if header}
+    parts = [call.method.encode(), f"{call.path}?{call.query}".encode(), journey.body]
+    parts += [line for line in head.public.split(b"\r\n")[1:] if line.partition(b":")[0].lower() in of_account]
+    for part in parts:
         digest.update(len(part).to_bytes(8))
         digest.update(part)
     key = (who.tenant, who.account, "once", connection.name, hashlib.sha256(found[0]).hexdigest())

@@ -50,7 +50,7 @@ def _write_most(most: Most) -> str | int:
 
 
 def _check_meter(value: str) -> str:
-    if len(value) > 136 or not re.fullmatch(_METER, value, re.ASCII):
+    if len(value) > 128 or not re.fullmatch(_METER, value, re.ASCII):
         raise ValueInvalid("not the name of a meter", "write price, calls, bytes_out, a unit, or TOOL.amount")
     return value
 

@@ -323,6 +323,35 @@ async def test_a_refused_attempt_does_not_pay_for_the_next(tmp_path: Path) -> No
         assert list((await here.books()).values()) == [5_000_000]
 
 
+async def test_the_same_words_to_another_account_are_another_call(tmp_path: Path) -> None:
+    """The service knows a key for each of its accounts: to the other one, this is a new refund."""
+    async with street(tmp_path, cap("8 USD")) as here:
+        for account in ("acct_1", "acct_2"):
+            headers = {"Idempotency-Key": "k-1", "Stripe-Account": account}
+            answer = await here.refund("amount=300&currency=usd", headers=headers)
+            assert answer.code == (None if account == "acct_1" else "idempotency_conflict")
+        assert list((await here.books()).values()) == [3_000_000]
+
+
+async def test_a_key_makes_no_read_free(tmp_path: Path) -> None:
+    """A service does those anew, whatever key they have."""
+    async with street(tmp_path, cap("2", "calls")) as here, here.agent() as agent:
+        for status in (200, 200, 403):
+            assert (await agent.request("GET", "/v1/balance", headers={"Idempotency-Key": "k-1"})).status == status
+
+
+async def test_a_key_is_no_way_to_send_bytes_that_are_not_counted(tmp_path: Path) -> None:
+    """What leaves with a retry leaves in its headers, too."""
+    limits = f"spend: [{{meter: {REFUNDS}, max: 8 USD, per: day}}, {{meter: bytes_out, max: 1 MB, per: day}}]"
+    async with street(tmp_path, limits) as here:
+        sent = []
+        for n in range(2):
+            headers = {"Idempotency-Key": "k-1", "X-Said": "z" * 1000 * n}
+            assert (await here.refund("amount=300&currency=usd", headers=headers)).status == 200
+            sent.append((await here.books())["acme/agent/bytes_out/day"])
+        assert sent[1] - sent[0] > sent[0] + 900 * 1_000_000
+
+
 async def test_an_attempt_beside_one_in_flight_is_told_to_come_back(tmp_path: Path) -> None:
     here: Street
     beside: list[Answer] = []
