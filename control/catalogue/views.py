@@ -11,6 +11,7 @@ from rules.catalogue.catalogue import NOTHING_ADDED, Catalogue, catalogue_of
 from rules.catalogue.effect import EFFECTS
 from rules.catalogue.known import KnownService
 from rules.catalogue.tool import Field, HttpCall, Tool
+from rules.catalogue.usage import Usage
 from rules.policy.values import suggest
 
 
@@ -89,8 +90,33 @@ def tool_view(tool: Tool) -> dict[str, Json]:
         "recipients": tool.recipients_text,
         "recipients_kind": None if tool.recipients_text is None else tool.recipients_kind,
         "lookups": [{"given": lookup.given, "get": lookup.target} for lookup in tool.lookups],
+        "usage": None if tool.usage is None else _usage_view(tool.usage),
+        "costs": "unknown" if tool.unpriced else None,
         "batch": tool.batch,
         "definition": tool.definition,
+    }
+
+
+def _usage_view(usage: Usage) -> dict[str, Json]:
+    """How what a tool's calls use is told."""
+    counts: Json = {kind: ".".join(path) for kind, path in usage.counts.items()} if usage.counts is not None else None
+    events: list[Json] = [".".join(path) for path in usage.events]
+    done: list[Json] = [*sorted(usage.done)]
+    free: list[Json] = [*sorted(usage.free)]
+    return {
+        "model": usage.model_text,
+        "tiers": usage.tiers_text,
+        "most": usage.most_text,
+        "times": usage.times_text,
+        "elsewhere": usage.elsewhere_text,
+        "hidden": usage.hidden,
+        "reply": None if usage.reply is None else ".".join(usage.reply),
+        "events": events,
+        "done": done,
+        "counts": counts,
+        "inside": dict(usage.inside or {}),
+        "headers": None if usage.headers is None else dict(usage.headers),
+        "free": free,
     }
 
 

@@ -103,6 +103,7 @@ def _service_text(service: KnownService, origin: str) -> str:
 
 def _row(tool: Tool) -> tuple[str, ...]:
     known = [word for word, text in (("amount", tool.amount_text), ("recipients", tool.recipients_text)) if text]
+    known += ["tokens"] if tool.usage is not None else []
     if tool.batch:
         known.append("always refused")
     calls = calls_of(tool)
@@ -128,6 +129,13 @@ def _tool_text(tool: Tool) -> str:
     if tool.recipients_text is not None:
         rows.append((_KINDS[tool.recipients_kind], tool.recipients_text))
     rows += [("lookup", f"given {lookup.given}: GET {lookup.target}") for lookup in tool.lookups]
+    if tool.usage is not None:
+        usage = tool.usage
+        said = usage.counts if usage.counts is not None else usage.headers or {}
+        rows += [("model", usage.model_text)] if usage.model_text else []
+        rows += [("tokens at most", usage.most_text)] if usage.most_text else []
+        rows.append(("tokens", f"the reply tells {', '.join(said)}"))
+    rows += [("costs", "what a call costs nobody can tell: denied where a limit counts it")] if tool.unpriced else []
     rows += [("batch", "it carries other requests, and is always refused")] if tool.batch else []
     rows += [("definition", tool.definition)] if tool.definition else []
     return f"{tool.name}\n{columns(rows, '  ')}"

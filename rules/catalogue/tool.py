@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from rules.catalogue.effect import Effect
+from rules.catalogue.usage import Usage
 from rules.conditions.condition import Expression, compile_expression
 from rules.policy.templates import Template
 
@@ -61,6 +62,10 @@ class Tool:
     units_text: tuple[tuple[str, str], ...] = ()
     """What a limit can count of a call, by name, and where it stands."""
     lookups: tuple[Lookup, ...] = ()
+    usage: Usage | None = None
+    """What its calls use that their replies tell; None: nothing, or it is `unpriced`."""
+    unpriced: bool = False
+    """What a call costs can be told neither before nor after it."""
     batch: bool = False
     """It carries other requests, which nobody has judged."""
     definition: str | None = None

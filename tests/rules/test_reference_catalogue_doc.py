@@ -7,9 +7,20 @@ import pytest
 
 from rules.catalogue.builtin import BUILTIN, builtin
 from rules.catalogue.document import AccountDocument, LookupDocument, ServiceDocument, ToolDocument, known_service
+from rules.catalogue.usage_document import UsageDocument
 from rules.policy.reading import read
 
 DOC = (Path(__file__).parents[2] / "docs" / "reference" / "catalogue.md").read_text()
+
+
+def test_the_example_of_usage_is_valid() -> None:
+    (text,) = re.findall(r"^```yaml catalogue\n(.*?)^```$", DOC, re.M | re.S)
+    reading, errors = read(text.encode(), "ours.yaml")
+    assert reading is not None
+    assert not errors
+    usage = known_service(ServiceDocument.model_validate(reading.data)).tools["ours.ask"].usage
+    assert usage is not None
+    assert usage.events == (("start", "usage"), ("usage",))
 
 
 def test_the_example_is_valid() -> None:
@@ -27,6 +38,7 @@ def test_the_example_is_valid() -> None:
         ("Account", AccountDocument),
         ("A tool", ToolDocument),
         ("Lookups", LookupDocument),
+        ("Usage", UsageDocument),
     ],
 )
 def test_every_key_is_explained(title: str, document: type) -> None:
