@@ -13,6 +13,8 @@ from rules.policy.checks import check
 from rules.policy.invalid import ValueInvalid
 from rules.policy.models import TenantDocument
 from rules.policy.source import PolicyError, PolicyInvalid, PolicySource, Written
+from rules.prices.document import BookDocument
+from rules.prices.library import Library, library_of
 
 BUNDLE_VERSION: Final = 1
 _IN_BUNDLE: Final = Written("bundle", 1, 1)
@@ -33,19 +35,22 @@ def read_bundle(bundle: bytes) -> PolicySource:
         raise _bundle_invalid("not a bundle", "apply the policy again") from error
     match data:
         case {"bundle": version, "tenants": list(texts), "authorities": dict(authorities), **rest}:
-            services = rest.pop("services", [])
-            if version != BUNDLE_VERSION or rest or not canonical or not isinstance(services, list):
+            services, books = rest.pop("services", []), rest.pop("prices", [])
+            if not isinstance(services, list) or not isinstance(books, list):
+                raise _bundle_invalid("not a canonical bundle of this version", "apply the policy again")
+            if version != BUNDLE_VERSION or rest or not canonical:
                 raise _bundle_invalid("not a canonical bundle of this version", "apply the policy again")
         case _:
             raise _bundle_invalid("not a bundle", "apply the policy again")
     added, catalogue = _catalogue(services)
+    library = _library(books)
     documents: list[TenantDocument] = []
     for text in texts:
         try:
             document = TenantDocument.model_validate(text)
         except ValidationError as error:
             raise _bundle_invalid("a tenant's policy is not valid in this version", "apply it again") from error
-        findings = chain(check(document, catalogue), check_cases(document, catalogue))
+        findings = chain(check(document, catalogue, library), check_cases(document, catalogue))
         fatal = next((finding for finding in findings if finding.fatal), None)
         if fatal is not None:
             raise _bundle_invalid(f"{document.tenant}: {fatal.message}", fatal.fix)
@@ -54,7 +59,7 @@ def read_bundle(bundle: bytes) -> PolicySource:
         raise _bundle_invalid("tenants are not in order, or stand twice", "apply the policy again")
     _check_authorities(documents, authorities)
     cases = {d.tenant: (_IN_BUNDLE,) * len(d.tests or ()) for d in documents}
-    return PolicySource(tuple(documents), authorities, (), (), added, cases)
+    return PolicySource(tuple(documents), authorities, (), (), added, library.documents, cases)
 
 
 def _catalogue(texts: list[object]) -> tuple[tuple[ServiceDocument, ...], Catalogue]:
@@ -63,6 +68,13 @@ def _catalogue(texts: list[object]) -> tuple[tuple[ServiceDocument, ...], Catalo
     except (ValidationError, ValueInvalid) as error:
         raise _bundle_invalid("a service's file is not valid in this version", "apply the policy again") from error
     return catalogue.documents, catalogue
+
+
+def _library(texts: list[object]) -> Library:
+    try:
+        return library_of(BookDocument.model_validate(text) for text in texts)
+    except (ValidationError, ValueInvalid) as error:
+        raise _bundle_invalid("a price book is not valid in this version", "apply the policy again") from error
 
 
 def _check_authorities(documents: list[TenantDocument], authorities: dict[str, object]) -> None:

@@ -21,9 +21,12 @@ from rules.policy.limit_checks import check_limits
 from rules.policy.matcher import ANY, Matcher, Rule
 from rules.policy.models import AccountDocument, ConnectionDocument, RuleDocument, TenantDocument
 from rules.policy.ports import not_http
+from rules.policy.price_checks import check_prices
 from rules.policy.reading import Location
 from rules.policy.templates import parse_template
 from rules.policy.tool_checks import check_services, check_tools
+from rules.prices.library import NOTHING_ADDED as NO_BOOKS_ADDED
+from rules.prices.library import Library
 
 MAX_TTL_SECONDS: Final = 24 * 3600
 """No agent's credential lives longer, whatever a policy says."""
@@ -33,9 +36,10 @@ DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 def check(
     document: TenantDocument,
     catalogue: Catalogue = NOTHING_ADDED,
+    library: Library = NO_BOOKS_ADDED,
     declared: Iterable[str] | None = (),
 ) -> Iterator[Finding]:
-    """Every finding in a tenant's policy, beside this catalogue.
+    """Every finding in a tenant's policy, beside this catalogue and these price books.
 
     `declared` names connections that are written but could not be read, so that one mistake is not reported as many;
     None when it is not known which are, and references to them are not judged.
@@ -44,7 +48,8 @@ def check(
     yield from _credentials(document)
     yield from _connections(document)
     yield from check_services(document, catalogue)
-    yield from check_limits(document, catalogue, names)
+    yield from check_limits(document, catalogue, library, names)
+    yield from check_prices(document, catalogue, library)
     used: set[str] = set()
     for name, account in document.accounts.items():
         yield from _stage(name, account)

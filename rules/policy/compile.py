@@ -27,6 +27,8 @@ from rules.policy.checks import compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher, Rule, names_tools_of
 from rules.policy.models import AccountDocument, ConnectionDocument, TenantDocument
 from rules.policy.source import PolicySource
+from rules.prices.book import Book
+from rules.prices.library import Library, library_of
 from rules.services import Service, named, of_host
 
 KEEP_INPUTS_SECONDS: Final = 30 * 86_400
@@ -65,6 +67,10 @@ class Connection:
     price_micros: int
     """What one call costs; 0 when it is free."""
     currency: str | None
+    book: Book | None
+    """What says what a call costs by what it used, in place of a price."""
+    max_tokens: int | None
+    """Tokens that are set aside for an answer, where a request does not say how many it may have; None: a guess."""
     unsafe_plaintext: bool
 
 
@@ -149,7 +155,8 @@ class PolicySet:
         not go on with another policy in its place.
         """
         source = read_bundle(bundle)
-        return _compile(source.documents, source.authorities, bundle, catalogue_of(source.services))
+        catalogue, library = catalogue_of(source.services), library_of(source.books)
+        return _compile(source.documents, source.authorities, bundle, catalogue, library)
 
 
 def compile_policy(source: PolicySource) -> PolicySet:
@@ -161,7 +168,10 @@ def compile_policy(source: PolicySource) -> PolicySet:
     }
     if source.services:
         data["services"] = [s.model_dump(mode="json", exclude_none=True, exclude_unset=True) for s in source.services]
-    return _compile(source.documents, source.authorities, canonical_json(data), catalogue_of(source.services))
+    if source.books:
+        data["prices"] = [b.model_dump(mode="json", exclude_none=True, exclude_unset=True) for b in source.books]
+    catalogue, library = catalogue_of(source.services), library_of(source.books)
+    return _compile(source.documents, source.authorities, canonical_json(data), catalogue, library)
 
 
 def _compile(
@@ -169,21 +179,22 @@ def _compile(
     authorities: Mapping[str, Mapping[str, str]],
     bundle: bytes,
     catalogue: Catalogue,
+    library: Library,
 ) -> PolicySet:
     digest = f"sha256:{hashlib.sha256(bundle).hexdigest()}"
     tenants = {
-        document.tenant: _tenant(document, authorities.get(document.tenant, {}), digest, catalogue)
+        document.tenant: _tenant(document, authorities.get(document.tenant, {}), digest, catalogue, library)
         for document in documents
     }
     return PolicySet(digest, MappingProxyType(tenants), bundle)
 
 
 def _tenant(
-    document: TenantDocument, authorities: Mapping[str, str], digest: str, catalogue: Catalogue
+    document: TenantDocument, authorities: Mapping[str, str], digest: str, catalogue: Catalogue, library: Library
 ) -> TenantPolicy:
     denied_keys = frozenset(key.removeprefix("sha256:") for key in document.denied_keys or ())
     connections = {
-        name: _connection(document.tenant, name, connection, authorities.get(name), denied_keys, catalogue)
+        name: _connection(document.tenant, name, connection, authorities.get(name), denied_keys, catalogue, library)
         for name, connection in document.connections.items()
     }
     whole = limits_of(document.limits)
@@ -210,7 +221,10 @@ def _connection(
     ca_pem: str | None,
     denied_keys: frozenset[str],
     catalogue: Catalogue,
+    library: Library,
 ) -> Connection:
+    price = document.price
+    book = library.named(price.book) if isinstance(price, values.Booked) else None
     scheme, host, port = destination(document)
     known = catalogue.of(name, host, document.service, document.endpoint)
     present = document.present or (None if known is None else known.present) or Bearer()
@@ -238,8 +252,10 @@ def _connection(
         ca_pem=ca_pem,
         ca_added=document.extra_ca is not None,
         denied_keys=denied_keys,
-        price_micros=0 if document.price is None else document.price.micros,
-        currency=None if document.price is None else document.price.currency,
+        price_micros=price.micros if isinstance(price, values.Money) else 0,
+        currency=price.currency if isinstance(price, values.Money) else None if book is None else book.currency,
+        book=book,
+        max_tokens=price.max_tokens if isinstance(price, values.Booked) else None,
         unsafe_plaintext=document.unsafe_plaintext,
     )
 

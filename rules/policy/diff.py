@@ -48,6 +48,13 @@ def summarise(old: PolicySet | None, new: PolicySet) -> Summary:
     return Summary(tuple(diff.opens), tuple(diff.closes), tuple(diff.changes))
 
 
+def _price(connection: Connection) -> str:
+    if connection.book is not None:
+        most = "" if connection.max_tokens is None else f", at most {connection.max_tokens} tokens an answer"
+        return f"book {connection.book.name} ({connection.book.digest[:19]}){most}"
+    return "free" if connection.currency is None else str(Money(connection.price_micros, connection.currency))
+
+
 def _each[T](old: Mapping[str, T], new: Mapping[str, T], take: Callable[[str, T | None, T | None], None]) -> None:
     for name in sorted({*old, *new}):
         was, is_ = old.get(name), new.get(name)
@@ -231,7 +238,7 @@ def _described(connection: Connection) -> tuple[str, ...]:
         _authority(connection),
         connection.account or "any",
         connection.mode or "any",
-        "free" if connection.currency is None else str(Money(connection.price_micros, connection.currency)),
+        _price(connection),
     )
 
 

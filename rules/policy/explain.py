@@ -13,6 +13,7 @@ from rules.policy.invalid import ValueInvalid
 from rules.policy.models import TenantDocument
 from rules.policy.reading import Location, Reading
 from rules.policy.source import PolicyError
+from rules.prices.document import BookDocument
 
 _LATER: Final[Mapping[str, str]] = {
     "approve": "approvals are not part of this version; write allow or deny",
@@ -67,11 +68,18 @@ def explain(error: ErrorDetails, reading: Reading) -> PolicyError:
         return reading.error(place, f"{_named(location[:-1])}lacks {key}", f"add {example}")
     if kind == "extra_forbidden":
         key = str(location[-1])
-        known = known_keys(location[:-1], ServiceDocument if "catalogue" in reading.data else TenantDocument)
+        known = known_keys(location[:-1], _document(reading))
         fix = _LATER[key] if key in _LATER else values.suggest(key, known)
         shown = f"unknown key {key[:60]}" if key.isprintable() else "unknown key"
         return reading.error(reading.key(location), shown, fix)
     return _of_value(error, location, reading)
+
+
+def _document(reading: Reading) -> type[BaseModel]:
+    """What the file is meant to be."""
+    if "catalogue" in reading.data:
+        return ServiceDocument
+    return BookDocument if "prices" in reading.data else TenantDocument
 
 
 def _of_value(error: ErrorDetails, location: Location, reading: Reading, *, at_key: bool = False) -> PolicyError:

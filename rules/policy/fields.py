@@ -130,6 +130,28 @@ Money = Annotated[
     PlainSerializer(str, return_type=str),
     _text(values.MONEY, "0.002 USD"),
 ]
+Price = Annotated[
+    Any,  # `Money` or `values.Booked`
+    PlainValidator(values.parse_price),
+    PlainSerializer(values.write_price, return_type=Any),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "string", "pattern": f"^{values.MONEY}$", "examples": ["0.002 USD"]},
+                {
+                    "type": "object",
+                    "description": "By what a call used, at the prices of a book",
+                    "properties": {
+                        "book": {"type": "string", "pattern": f"^{values.NAME}$", "examples": ["openai"]},
+                        "max_tokens": {"type": "integer", "minimum": 1, "maximum": values.MAX_TOKENS},
+                    },
+                    "required": ["book"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 Duration = Annotated[
     int,
     PlainValidator(values.parse_duration),

@@ -18,8 +18,10 @@ from rules.policy.finding import Finding
 from rules.policy.limit_models import ConcurrencyDocument, LimitsDocument, RateDocument, SpendDocument
 from rules.policy.matcher import ANY
 from rules.policy.models import AccountDocument, TenantDocument
+from rules.policy.price_checks import currency_of
 from rules.policy.reading import Location
 from rules.policy.tool_checks import tool_problem
+from rules.prices.library import Library
 
 if TYPE_CHECKING:
     from rules.policy.compile import Connection
@@ -34,7 +36,9 @@ LONGEST_BURST_US: Final = 2**53 // 4
 _KINDS: Final = {"money": "money", "number": "a number", "bytes": "bytes"}
 
 
-def check_limits(document: TenantDocument, catalogue: Catalogue, names: tuple[str, ...] | None) -> Iterator[Finding]:
+def check_limits(
+    document: TenantDocument, catalogue: Catalogue, library: Library, names: tuple[str, ...] | None
+) -> Iterator[Finding]:
     """Every finding in the limits of a tenant and its accounts. `names`: the declared connections, where known."""
     services = {
         name: catalogue.of(name, connection.host, connection.service)
@@ -45,11 +49,11 @@ def check_limits(document: TenantDocument, catalogue: Catalogue, names: tuple[st
         yield from _of_one(at, document.limits, document, services, names, account=None)
         allowed = frozenset(_allowed(account) for account in document.accounts.values())
         reached = frozenset[str]().union(*allowed) if allowed else frozenset()
-        yield from _currencies(at, "the tenant", document.limits, document, reached)
+        yield from _currencies(at, "the tenant", document.limits, document, library, reached)
     for name, account in document.accounts.items():
         at = ("accounts", name, "limits")
         yield from _of_one(at, account.limits, document, services, names, account=name)
-        yield from _currencies(at, name, account.limits, document, _allowed(account))
+        yield from _currencies(at, name, account.limits, document, library, _allowed(account))
 
 
 def _allowed(account: AccountDocument) -> frozenset[str]:
@@ -192,7 +196,9 @@ def _near(name: str, known: tuple[str, ...]) -> str:
 def _feeds(meter: Meter, name: str, document: TenantDocument, connection: str, known: KnownService | None) -> bool:
     price = document.connections[connection].price
     # As much of a compiled connection as meters look at: the policy is not compiled before it is checked.
-    seen = SimpleNamespace(known=known, price_micros=0 if price is None else price.micros)
+    amount = price.micros if isinstance(price, values.Money) else 0
+    book = price if isinstance(price, values.Booked) else None
+    seen = SimpleNamespace(known=known, price_micros=amount, book=book)
     return meter.feeds(name, cast("Connection", seen)) is not None
 
 
@@ -219,7 +225,12 @@ def _over(at: Location, spend: SpendDocument, document: TenantDocument) -> Itera
 
 
 def _currencies(
-    at: Location, whose: str, limits: LimitsDocument, document: TenantDocument, allowed: frozenset[str]
+    at: Location,
+    whose: str,
+    limits: LimitsDocument,
+    document: TenantDocument,
+    library: Library,
+    allowed: frozenset[str],
 ) -> Iterator[Finding]:
     """A limit on prices that cannot count a call's is no limit for it."""
     limited = tuple(
@@ -228,12 +239,12 @@ def _currencies(
     if not limited:
         return
     for connection_name, connection in document.connections.items():
-        price = connection.price
-        if price is None or price.micros == 0 or price.currency in limited:
+        currency = currency_of(connection.price, library)
+        if currency is None or currency in limited:
             continue
         if connection_name in allowed or ANY in allowed:
             yield Finding(
                 (*at, "spend"),
-                f"calls on {connection_name} cost {price.currency}, which no spend limit of {whose} counts",
-                f"add {{meter: price, max: 5 {price.currency}, per: day}}, or price {connection_name} in {limited[0]}",
+                f"calls on {connection_name} cost {currency}, which no spend limit of {whose} counts",
+                f"add {{meter: price, max: 5 {currency}, per: day}}, or price {connection_name} in {limited[0]}",
             )

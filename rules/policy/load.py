@@ -22,6 +22,8 @@ from rules.policy.reading import MAX_FILE_BYTES, Location, Place, Reading, read
 from rules.policy.source import PolicyError, PolicyFile, PolicyInvalid, PolicySource, PolicyWarning, Written
 from rules.policy.unknown_tools import unknown_beside_denied
 from rules.policy.warnings import warnings
+from rules.prices.document import BookDocument
+from rules.prices.library import Library, library_of
 
 MAX_FILES: Final = 5_000
 MAX_TOTAL_BYTES: Final = 256 * 1024 * 1024
@@ -69,6 +71,7 @@ class _Loading:
     files: dict[str, str] = field(default_factory=dict)
     cases: dict[str, tuple[Written, ...]] = field(default_factory=dict)
     services: dict[str, ServiceDocument] = field(default_factory=dict)
+    books: dict[str, BookDocument] = field(default_factory=dict)
     waiting: list[Reading] = field(default_factory=list)
     """Tenants' files, which are judged once the whole catalogue is known."""
     total: int = 0
@@ -96,7 +99,7 @@ class _Loading:
             self.parse(file.name, raw)
 
     def parse(self, name: str, raw: bytes) -> None:
-        """Reads one file's bytes: a tenant's policy, or a service for the catalogue."""
+        """Reads one file's bytes: a tenant's policy, a service for the catalogue, or a price book."""
         self.files[name] = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         reading, errors = read(raw, name)
         self.errors.extend(errors)
@@ -104,6 +107,8 @@ class _Loading:
             return
         if "catalogue" in reading.data:
             self._service(reading)
+        elif "prices" in reading.data:
+            self._book(reading)
         else:
             self.waiting.append(reading)
 
@@ -113,8 +118,9 @@ class _Loading:
             catalogue = catalogue_of(self.services.values())
         except ValueInvalid:  # told where it was read
             catalogue = catalogue_of(())
+        library = library_of(self.books.values())
         for reading in self.waiting:
-            self._judge(reading, catalogue)
+            self._judge(reading, catalogue, library)
 
     def _service(self, reading: Reading) -> None:
         try:
@@ -134,7 +140,26 @@ class _Loading:
             return
         self.services[document.service] = document
 
-    def _judge(self, reading: Reading, catalogue: Catalogue) -> None:
+    def _book(self, reading: Reading) -> None:
+        try:
+            document = BookDocument.model_validate(reading.data)
+        except ValidationError as error:
+            self.errors.extend(explain(detail, reading) for detail in error.errors(include_url=False))
+            return
+        place = reading.value(("book",))
+        if document.book in self.books:
+            message = f"book: {document.book} has a file already"
+            self.errors.append(reading.error(place, message, "one book has one file: merge them"))
+            return
+        try:
+            library_of((document,))
+        except ValidationError:
+            message = f"book: not in the currency of the book {document.book} that it adds to"
+            self.errors.append(reading.error(place, message, "give it a name of its own"))
+            return
+        self.books[document.book] = document
+
+    def _judge(self, reading: Reading, catalogue: Catalogue, library: Library) -> None:
         name = reading.file
         before = len(self.errors)
         document, kept = self._validate(reading)
@@ -145,7 +170,7 @@ class _Loading:
         # What was left out must not be missed a second time, by the tests that name it.
         tests = check_cases(document, catalogue) if whole else ()
         warned = chain(warnings(document), unknown_beside_denied(document, catalogue))
-        for finding in chain(check(document, catalogue, _declared(reading.data)), warned, tests):
+        for finding in chain(check(document, catalogue, library, _declared(reading.data)), warned, tests):
             location = _as_written(finding.location, kept)
             place = (reading.key if finding.at_key else reading.value)(location)
             said = (name, place.line, place.column, finding.message, finding.fix)
@@ -173,6 +198,7 @@ class _Loading:
             files=tuple(PolicyFile(name, digest) for name, digest in sorted(self.files.items())),
             warnings=tuple(sorted(self.warnings)),
             services=tuple(self.services[name] for name in sorted(self.services)),
+            books=tuple(self.books[name] for name in sorted(self.books)),
             cases=self.cases,
         )
 

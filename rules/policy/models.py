@@ -28,11 +28,11 @@ from rules.policy.fields import (
     Keep,
     KeyHash,
     Method,
-    Money,
     Name,
     Network,
     Path,
     Present,
+    Price,
     SecretName,
     ServiceName,
     ToolPattern,
@@ -90,7 +90,7 @@ class ConnectionDocument(_Document):
         default=None, description="The secret attached to allowed calls; none if left out."
     )
     present: Present | None = Field(default=None, description="How the secret is presented; bearer when left out.")
-    price: Money | None = Field(default=None, description="What one call costs.")
+    price: Price | None = Field(default=None, description="What one call costs, or the price book that says it.")
     dial: Dial | None = Field(default=None, description="Literal address to dial in place of what DNS says.")
     networks: list[Network] | None = Field(
         default=None, min_length=1, max_length=64, description="Private networks that the host's addresses may lie in."

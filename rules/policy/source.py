@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rules.catalogue.document import ServiceDocument
     from rules.policy.models import TenantDocument
+    from rules.prices.document import BookDocument
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -84,5 +85,7 @@ class PolicySource:
     warnings: tuple[PolicyWarning, ...]
     services: tuple["ServiceDocument", ...] = ()
     """What the policy adds to the catalogue, ordered by name."""
+    books: tuple["BookDocument", ...] = ()
+    """Price books that the policy brings, ordered by name."""
     cases: Mapping[str, tuple[Written, ...]] = field(default_factory=dict)
     """Tenant to where each of its tests stands, in their order."""

@@ -25,6 +25,9 @@ SIZE: Final = r"([1-9][0-9]{0,5}) (KiB|MiB|GiB)"
 EMAIL: Final = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}"
 KEY_HASH: Final = r"sha256:[0-9a-f]{64}"
 
+MAX_TOKENS: Final = 10_000_000
+"""Of one answer; beyond any model's."""
+
 METHODS: Final = (
     *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
     # RFC 4918, 3253, 3744, 5323: WebDAV, spoken by calendars, contacts and file shares
@@ -48,6 +51,15 @@ class Money:
         whole, rest = divmod(self.micros, 1_000_000)
         fraction = f"{rest:06d}".rstrip("0")
         return f"{whole}.{fraction} {self.currency}" if fraction else f"{whole} {self.currency}"
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """In place of a price: what a call used costs, at the prices of a book."""
+
+    book: str
+    max_tokens: int | None = None
+    """Tokens that an answer is set aside for, where a request does not say how many it may have."""
 
 
 def suggest(word: str, known: tuple[str, ...]) -> str:
@@ -125,6 +137,26 @@ def parse_money(value: object) -> Money:
         )
     whole, fraction, currency = match.groups()
     return Money(int(whole) * 1_000_000 + int((fraction or "").ljust(6, "0")), currency)
+
+
+def parse_price(value: object) -> Money | Booked:
+    """What one call costs: an amount, or by a price book."""
+    if not isinstance(value, dict):
+        return parse_money(value)
+    unknown = value.keys() - {"book", "max_tokens"}
+    if unknown or not isinstance(value.get("book"), str):
+        raise ValueInvalid("neither an amount nor a price book", "write 0.002 USD, or {book: openai}")
+    most = value.get("max_tokens")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MAX_TOKENS):
+        raise ValueInvalid("max_tokens is out of range", f"write a whole number from 1 to {MAX_TOKENS}")
+    return Booked(check_name(value["book"]), most)
+
+
+def write_price(price: Money | Booked) -> object:
+    """As a policy writes it."""
+    if isinstance(price, Money):
+        return str(price)
+    return {"book": price.book} | ({} if price.max_tokens is None else {"max_tokens": price.max_tokens})
 
 
 def parse_duration(value: object) -> int:

@@ -9,6 +9,7 @@ from rules.policy.compile import Account, Connection, PolicySet, TenantPolicy, c
 from rules.policy.diff import Summary, summarise
 from rules.policy.load import load_policy, parse_policy
 from rules.policy.matcher import Rule
+from rules.prices.library import builtin
 from tests.worlds.authority import Authority
 
 BASE = """\
@@ -62,6 +63,9 @@ KEEP = '{id: keep, deny: {connection: "*", methods: [DELETE]}}'
 KEPT = "acme/agent: no longer deny keep: DELETE * /**"
 NARROW = "acme/agent: no longer allow read: GET tickets /api/**"
 
+OPENAI = builtin("openai")
+BOOK = "" if OPENAI is None else OPENAI.digest[:19]
+
 # (what, replaced by what, opens, closes, changes)
 CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
     ("max: 10,", "max: 20,", [f"{RATE} 20 per second, 20 at once, was {TEN}"], [], []),
@@ -77,6 +81,13 @@ CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
     ("risk: risk@", "risk: rita@", [], [], ["acme/agent: owners"]),
     ("zendesk/prod", "zendesk/two", [], [], ["acme: connection tickets: secret zendesk/two, was zendesk/prod"]),
     ("0.002 USD", "0.003 USD", [], [], ["acme: connection models: price 0.003 USD, was 0.002 USD"]),
+    (
+        "price: 0.002 USD",
+        "price: {book: openai, max_tokens: 500}",
+        [],
+        [],
+        [f"acme: connection models: price book openai ({BOOK}), at most 500 tokens an answer, was 0.002 USD"],
+    ),
     (
         "secret: zendesk/prod",
         "secret: zendesk/prod, present: {basic: bob}",
@@ -251,7 +262,7 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
     }  # fmt: skip
     assert {field.name for field in fields(Connection)} == {
         "tenant", "name", "scheme", "host", "port", "service", "binding", "dial", "networks", "ca_pem", "ca_added",
-        "price_micros", "currency", "known", "account", "mode",
+        "price_micros", "currency", "book", "max_tokens", "known", "account", "mode",
         "denied_keys", "unsafe_plaintext",  # told of for the tenant; follows from scheme
     }  # fmt: skip
     assert {field.name for field in fields(TenantPolicy)} == {
