@@ -38,6 +38,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("actions", "actions", "actions", "List everything an account can do, and who answers for it."),
     Entry("blast-radius", "blast_radius", "blast_radius", "Compute the most an account can do in a day."),
     Entry("catalogue", "catalogue", "catalogue", "List services and their tools, and import new ones."),
+    Entry("prices", "prices", "prices", "List price books, and what models cost."),
     Entry("secret", "secret", "secret", "Set, list and remove the secrets of connections."),
     Entry("token", "token", "token", "Issue, renew and inspect agents' credentials."),
     Entry("revoke", "revoke", "revoke", "Stop a credential, an account, a tenant or everything, now."),
