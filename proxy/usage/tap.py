@@ -1,0 +1,45 @@
+"""What is asked of a reply as it passes."""
+
+from typing import Protocol
+
+from rules.prices.tokens import Tokens
+
+
+class Tap(Protocol):
+    """Reads a reply's body along with its agent. Raises nothing, whatever comes."""
+
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        ...
+
+    def feed(self, data: bytes) -> None:
+        """This passes now."""
+        ...
+
+    def tell(self, *, whole: bool) -> Tokens | None:
+        """What was used; None where that is not known. `whole`: the reply has ended as it says it does."""
+        ...
+
+    def give_up(self) -> None:
+        """There is no room to go on: it is not known, and nothing is kept."""
+        ...
+
+
+class Told:
+    """A tap that knew from the head."""
+
+    held = 0
+
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = tokens
+
+    def feed(self, data: bytes) -> None:
+        """Nothing more is said."""
+
+    def tell(self, *, whole: bool) -> Tokens | None:
+        """What the head says, however the body ended."""
+        return self._tokens
+
+    def give_up(self) -> None:
+        """Nothing was kept."""
