@@ -91,11 +91,12 @@ def judged_by_body(call: Call, facts: Facts) -> bool:
         return False
     unclear = any(action.tool is None for action in facts.actions)
     metered = account.plan.of_action(connection.name)
-    counted = metered and bool(_counted_by_args(account, connection, facts))
+    booked = _booked(connection, facts)
+    counted = booked or (metered and bool(_counted_by_args(account, connection, facts)))
     if (unclear or counted) and observing(call, facts):
         return True
     # Asked first: policies that speak of places alone are not to pay for others.
-    if not account.conditional and connection.account is None and not metered:
+    if not account.conditional and connection.account is None and not metered and not booked:
         return False
     if not _may_allow(call, facts, account):
         return False
@@ -112,7 +113,7 @@ def tool_matters(call: Call, facts: Facts) -> bool:
     connection = facts.connection
     if account is None or connection is None:
         return False
-    if connection.name in account.by_tool or connection.account is not None:
+    if connection.name in account.by_tool or connection.account is not None or connection.book is not None:
         return True
     return account.plan.of_action(connection.name)
 
@@ -125,6 +126,13 @@ def counting(call: Call, facts: Facts) -> tuple[Metered, ...]:
         return ()
     metered = _counted_by_args(account, connection, facts)
     return metered if metered and (observing(call, facts) or _may_allow(call, facts, account)) else ()
+
+
+def _booked(connection: Connection, facts: Facts) -> bool:
+    """Whether what the call costs depends on what it says."""
+    return connection.book is not None and any(
+        action.known is not None and action.known.usage is not None for action in facts.actions
+    )
 
 
 def _counted_by_args(account: Account, connection: Connection, facts: Facts) -> tuple[Metered, ...]:

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from rules.meters import amount, bytes_out, calls, price, units
+from rules.meters import amount, bytes_out, calls, price, tokens, units
 from rules.meters.meter import Meter
 
-METERS: Final[tuple[Meter, ...]] = (price.METER, calls.METER, bytes_out.METER, amount.METER, units.METER)
+METERS: Final[tuple[Meter, ...]] = (price.METER, calls.METER, tokens.METER, bytes_out.METER, amount.METER, units.METER)
 
 
 def meter_named(name: str) -> Meter:

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from rules.claims import PRICE
-from rules.meters.meter import Fed, Measured, Meter
+from rules.meters.meter import LATER, Fed, Measured, Meter
+from rules.meters.tokens import fed_by_usage, uses
 
 if TYPE_CHECKING:
     from rules.limits.demand import Demand
@@ -11,11 +12,16 @@ if TYPE_CHECKING:
 
 
 def _feeds(name: str, connection: "Connection") -> Fed | None:
+    if connection.book is not None:
+        return fed_by_usage(connection)
     return Fed() if connection.price_micros else None
 
 
 def _measure(name: str, demand: "Demand") -> Measured:
-    return Measured(demand.connection.price_micros, demand.connection.currency)
+    connection = demand.connection
+    if connection.book is None:
+        return Measured(connection.price_micros, connection.currency)
+    return Measured(LATER if uses(demand, "What the call costs") else 0, connection.book.currency)
 
 
 METER = Meter(

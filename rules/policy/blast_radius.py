@@ -175,7 +175,7 @@ def _reaches(policy: TenantPolicy, account: Account, caps: _Caps, seconds: int) 
             continue
         effects = frozenset[str]().union(*(does for _, does in left))
         calls = _calls_on(caps, connection, seconds)
-        free = connection.price_micros == 0
+        free = connection.price_micros == 0 and connection.book is None
         yield Reach(
             connection=name,
             destination=destination_of(connection),
@@ -184,7 +184,12 @@ def _reaches(policy: TenantPolicy, account: Account, caps: _Caps, seconds: int) 
             rules=tuple(dict.fromkeys(part.id for part, _ in left)),
             calls=calls,
             currency=None if free else connection.currency,
-            micros=0 if free else None if calls is None else calls * connection.price_micros,
+            # Nobody can say of one call what it may use: of calls by a book, only a limit on prices is a bound.
+            micros=0
+            if free
+            else None
+            if calls is None or connection.book is not None
+            else calls * connection.price_micros,
             recipients=_recipients([part for part, does in left if does != {"read"}]),
         )
 
@@ -243,7 +248,7 @@ def _money(
         limits = [caps.most(s, seconds) for s in caps.of(PRICE, currency) if _of_all(ANY, s.by)]
         cap = min(limits, default=None)
         bounds = [] if cap is None else [cap]
-        if whole is not None:
+        if whole is not None and not any(policy.connections[reach.connection].book for reach in priced):
             bounds.append(whole * max(policy.connections[reach.connection].price_micros for reach in priced))
         each = [reach.micros for reach in priced]
         if None not in each:

@@ -12,6 +12,7 @@ from rules.limits.windows import RUN
 from rules.meters import METERS, meter_named
 from rules.meters.amount import SUFFIX
 from rules.meters.meter import Meter
+from rules.meters.tokens import TOKENS
 from rules.meters.units import units_of
 from rules.policy import values
 from rules.policy.finding import Finding
@@ -177,6 +178,10 @@ def _meter_problem(
             return f"meter: {named[0]}", named[1]
         amounts = tuple(f"{t.name}{SUFFIX}" for s in known for t in s.tools.values() if t.amount_text is not None)
         return f"meter: {tool} has no amount", _near(name, amounts)
+    if name == TOKENS:
+        return "meter: no connection's service says which tokens its calls use", (
+            "name a connection to openai or anthropic, or say usage: in a file of the catalogue"
+        )
     if meter is not METERS[-1]:
         # Not an error: prices may be written later, and until then there is nothing to count.
         return None
