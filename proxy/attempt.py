@@ -167,12 +167,13 @@ class Attempt:
         """True once its outcome is on its way: whatever else becomes of the call is another attempt."""
         return self._closed
 
-    async def conclude(self, result: Result) -> None:
+    async def conclude(self, result: Result, spent: Mapping[str, int] | None = None) -> None:
         """The outcome is durable, or the failure to make it so is logged: recovery will close the intent.
 
-        What was sent is charged at its maximum.
+        `spent`: what is due of its cost, by meter; what was sent is charged at its maximum where nobody says.
         """
-        spent = {} if self._cost is None else self._cost.due(result)
+        if spent is None:
+            spent = {} if self._cost is None else self._cost.due(result)
         try:
             await self.outcome(result, spent)
         except LedgerError as error:

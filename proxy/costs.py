@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from rules.claims import PRICE, Claim, SpendClaim
 from rules.meters import meter_named
+from rules.meters.tokens import TOKENS
 from rules.policy.compile import Connection
 
 if TYPE_CHECKING:
     from proxy.attempt import Result
+    from proxy.usage.used import Used
 
 NO_CURRENCY: Final = "XXX"
 """ISO 4217: no currency is involved. Of a call that has no price, and is counted otherwise."""
@@ -43,11 +45,12 @@ class Cost:
         most = self.most
         if not result.sent:
             return dict.fromkeys(most, 0)
-        if result.status != "confirmed":
+        if result.status == "indeterminate":
             return most
-        refused = result.http is not None and 400 <= result.http < 500
+        refused = result.status == "confirmed" and result.http is not None and 400 <= result.http < 500
         return {
-            meter: 0 if refused and meter_named(meter).by_effect else told.get(meter, amount)
+            # Nothing was set aside: it is another attempt of what has been charged.
+            meter: 0 if not amount or (refused and meter_named(meter).by_effect) else told.get(meter, amount)
             for meter, amount in most.items()
         }
 
@@ -66,19 +69,28 @@ class Cost:
         return content
 
 
-def cost_of(claims: tuple[Claim, ...], connection: Connection | None) -> Cost | None:
-    """What the call costs and the budgets it was set aside in; None for a call that nothing counts."""
+def cost_of(claims: tuple[Claim, ...], connection: Connection | None, used: "Used | None" = None) -> Cost | None:
+    """What the call costs and the budgets it was set aside in; None for a call that nothing counts.
+
+    `used`: of a call that is paid by what it uses.
+    """
     spends = [claim for claim in claims if isinstance(claim, SpendClaim)]
     # Claims of one meter all ask for the same amount: what the whole call uses.
     amounts = {claim.meter: claim.amount_micros for claim in spends}
     price = next((claim for claim in spends if claim.meter == PRICE), None)
+    book = None if used is None else used.estimate.book
+    if used is not None:
+        amounts = {TOKENS: used.most[TOKENS]} | amounts
     if price is not None:
         micros, currency = price.amount_micros, price.unit
+    elif used is not None and book is not None:
+        micros, currency = used.most[PRICE], book.currency
     elif connection is not None and connection.currency is not None and connection.price_micros:
         micros, currency = connection.price_micros, connection.currency
-    elif spends:
+    elif spends or used is not None:
         micros, currency = 0, NO_CURRENCY
     else:
         return None
     budgets = tuple("/".join((*claim.key, claim.window)) for claim in spends)
-    return Cost(micros, currency, budgets, {meter: n for meter, n in amounts.items() if meter != PRICE})
+    units = {meter: amount for meter, amount in amounts.items() if meter != PRICE}
+    return Cost(micros, currency, budgets, units, None if book is None else book.digest)

@@ -14,6 +14,8 @@ from proxy.lookups import Lookups
 from proxy.openings import Openings
 from proxy.replies.definitions import Definitions
 from proxy.replies.mcp import is_mcp
+from proxy.usage.memory import Memory
+from proxy.usage.used import Used
 from proxy.world import Clock, World
 from rules.call import Call, Facts
 from rules.codes import Code
@@ -22,8 +24,9 @@ from rules.decide import decide
 from rules.decision import Allowed, Decision, Denied, Reason
 from rules.inputs import Again, Body, DecisionInputs, judge_again
 from rules.lookups import wanted
-from rules.matching import judged_by_body
+from rules.matching import counts_tokens, judged_by_body
 from rules.policy.compile import TenantPolicy
+from rules.prices.estimate import estimated
 from rules.timing import holds_still, timing_of
 from rules.trial import rule_of, understood
 
@@ -68,6 +71,7 @@ class Deciding:
         self._clock = clock
         self._openings = Openings(intake, time.monotonic)
         self.definitions = Definitions()
+        self.memory = Memory()
 
     async def classify(self, journey: Journey, live: LiveCall, call: Call) -> Facts:
         """(3) The facts: what the call asks for, with its body's value and the service's answer to a lookup where they
@@ -81,10 +85,23 @@ class Deciding:
         if changed:
             facts = replace(facts, changed=changed)
         journey.actions = tuple(action.bare() for action in facts.actions)
+        journey.used = await self._used(journey, call, facts)
         if (want := await self._judge(journey, wanted, call, facts)) is not None:
             journey.credential = credential_for(self._world, facts)
             facts = await self._lookups.ask(journey, live, call, facts, want)
         return facts
+
+    async def _used(self, journey: Journey, call: Call, facts: Facts) -> Used | None:
+        """What the call may use, where that is what it costs, or a limit counts it."""
+        connection = facts.connection
+        if connection is None or not counts_tokens(call, facts):
+            return None
+        learned = self.memory.of(connection.tenant, connection.name)
+        length, day = len(journey.body), facts.now.date()
+        estimate = await self._judge(
+            journey, lambda _, known: estimated(known.actions, connection, length, day, learned), call, facts
+        )
+        return None if estimate is None else Used(estimate)
 
     def _gather(self, journey: Journey, call: Call) -> Facts:
         world = self._world

@@ -183,12 +183,13 @@ class Endings:
         attempt = journey.attempt
         if attempt is None:
             return
+        spent = journey.spent(result)
         if journey.hold is not None:
             if result.sent:
-                journey.hold.settle(journey.spent(result))
+                journey.hold.settle(spent)
             else:
                 journey.hold.release()
-        await asyncio.shield(self._books.finish_later(attempt.conclude(result)))
+        await asyncio.shield(self._books.finish_later(attempt.conclude(result, spent)))
 
     async def _record_denial(self, journey: Journey, call: Call, refusal: CallRefused) -> bool:
         principal = call.principal

@@ -26,6 +26,7 @@ from proxy.records import Content, media_type
 from proxy.replies.judge import Judge
 from proxy.replies.reply_filter import DROPPED, Filtering
 from proxy.upload import Upload
+from proxy.usage.tap import Tap, Tapped
 from proxy.wire import Wire
 from rules.codes import Code
 from rules.decision import Allowed
@@ -206,13 +207,16 @@ class Fulfilment:
         keep_alive: bool,
         rewrite: Rewrite | None = None,
         filtering: Filtering | None = None,
+        tap: Tap | None = None,
     ) -> Relayed:
         """Everything but the tail has been written to the agent. Raises `UpstreamError` or `WireClosed`.
 
-        `filtering`: what the agent gets goes through its filter, and the reply's length and digest are of that. Raises
-        `RequestRefused` where there is no room to hold it.
+        `tap`: reads the body as it passes. `filtering`: what the agent gets goes through its filter, and the reply's
+        length and digest are of that. Raises `RequestRefused` where there is no room to hold it.
         """
-        relay = _Relay(live, wire, upstream, response, keep_alive, rewrite)
+        relay = _Relay(
+            live, wire, upstream, response, keep_alive, rewrite, None if tap is None else Tapped(tap, live.held)
+        )
         filter_ = None if filtering is None or response.bodyless else filtering(response)
         idle = self._timeouts.stream_idle if relay.is_event_stream else self._timeouts.body_idle
         try:
@@ -253,7 +257,9 @@ class _Relay:
         response: ResponseHead,
         keep_alive: bool,
         rewrite: Rewrite | None,
+        tapped: "Tapped | None",
     ) -> None:
+        self._tapped = tapped
         self._live = live
         self._wire = wire
         self._upstream = upstream
@@ -307,6 +313,8 @@ class _Relay:
             live.turn.give_back()
         data = await self._upstream.next_body()
         await live.turn.take(first=True)
+        if self._tapped is not None:
+            self._tapped.feed(data)
         return data
 
     async def _counted(self, total: int) -> bytes:

@@ -12,6 +12,7 @@ from proxy.exchange import Exchange
 from proxy.fulfil import Credential
 from proxy.live import LiveCall
 from proxy.upload import Upload
+from proxy.usage.used import Used
 from rules.action import Action
 from rules.call import Call
 from rules.decision import Allowed, Reason
@@ -53,7 +54,7 @@ class Journey:
     __slots__ = (
         "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "decided", "exchange",
         "hold", "inspected", "judged_at", "live", "mark", "policy", "policy_epoch", "request_id", "timing", "told",
-        "upload",
+        "upload", "used",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -86,6 +87,8 @@ class Journey:
         self.cost: Cost | None = None
         self.told: dict[str, int] = {}
         """What is known of meters by what was really sent and answered, in micro-units."""
+        self.used: Used | None = None
+        """Of a call that is paid by what it uses."""
 
     @property
     def call_id(self) -> str:
@@ -99,4 +102,7 @@ class Journey:
 
     def spent(self, result: Result) -> Mapping[str, int]:
         """What is due by how the call ended, by meter."""
-        return {} if self.cost is None else self.cost.due(result, self.told)
+        if self.cost is None:
+            return {}
+        used = {} if self.used is None else self.used.told(whole=result.status == "confirmed")
+        return self.cost.due(result, {**self.told, **used})

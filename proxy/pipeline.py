@@ -329,6 +329,7 @@ class Pipeline:
                 keep_alive=self._may_keep(journey),
                 rewrite=rewriter_for(journey, call),
                 filtering=reply_filter_for(journey, call, self._deciding.definitions, self._clock()),
+                tap=None if journey.used is None else journey.used.begin(response),
             )
         except UpstreamError as error:
             logger.warning("call %s: upstream: %s", call.id, error.operator_detail)
@@ -339,6 +340,8 @@ class Pipeline:
         self._lap(journey, Step.FULFIL)
         if journey.upload is not None:
             journey.told[BYTES_OUT] = sent_bytes(journey, head) * ONE
+        if journey.used is not None:
+            self._deciding.memory.learn(connection.tenant, connection.name, journey.used)
         # (8) settle
         if not await self._endings.settle(journey, relayed.result()):
             return False

@@ -52,7 +52,7 @@ async def reserve(
         reason = Reason(answer.code, answer.detail + _approval(journey, call, answer.claim))
         raise CallRefused(reason, retry_after_seconds=answer.retry_after_seconds, fields=_fields(answer))
     journey.hold = Hold(books.reservations, answer)
-    journey.cost = cost_of(answer.claims, connection)
+    journey.cost = cost_of(answer.claims, connection, journey.used)
 
 
 def sent_bytes(journey: Journey, head: Head) -> int:
@@ -67,10 +67,20 @@ def _completed(journey: Journey, call: Call, connection: Connection, allowed: Al
     if once is not None:
         yield once
     for claim in allowed.claims:
-        if isinstance(claim, SpendClaim) and claim.amount_micros == LATER and claim.meter == BYTES_OUT:
-            yield replace(claim, amount_micros=min(_at_most(journey, head) * ONE, MOST))
+        if isinstance(claim, SpendClaim) and claim.amount_micros == LATER:
+            yield replace(claim, amount_micros=_later(claim, journey, head))
         else:
             yield claim
+
+
+def _later(claim: SpendClaim, journey: Journey, head: Head) -> int:
+    """An amount that only the request as it will leave can tell. Raises `CallRefused`."""
+    if claim.meter == BYTES_OUT:
+        return min(_at_most(journey, head) * ONE, MOST)
+    most = None if journey.used is None else journey.used.most.get(claim.meter)
+    if most is None:  # a defect: what is counted so is estimated where the body was read
+        raise CallRefused(Reason(Code.GUARD_FAILED, "A check could not be completed."))
+    return most
 
 
 def _at_most(journey: Journey, head: Head) -> int:

@@ -8,6 +8,7 @@ from rules.action import Action
 from rules.call import Call, Facts
 from rules.conditions.variables import OF_LOOKUP, Judged, values_of
 from rules.limits.limit import Metered
+from rules.meters.tokens import TOKENS
 from rules.observing import observing
 from rules.policy.compile import Account, Connection
 from rules.policy.matcher import TOLD, Matcher, Rule
@@ -126,6 +127,15 @@ def counting(call: Call, facts: Facts) -> tuple[Metered, ...]:
         return ()
     metered = _counted_by_args(account, connection, facts)
     return metered if metered and (observing(call, facts) or _may_allow(call, facts, account)) else ()
+
+
+def counts_tokens(call: Call, facts: Facts) -> bool:
+    """Whether what models read and write for the call matters to anything: to its price, or to a limit."""
+    account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
+    connection = facts.connection
+    if account is None or connection is None:
+        return False
+    return connection.book is not None or any(m.name == TOKENS for m in account.plan.on(connection.name))
 
 
 def _booked(connection: Connection, facts: Facts) -> bool:

@@ -4,19 +4,19 @@ from collections import OrderedDict
 from typing import Final
 
 from proxy.usage.taps import NOTHING
-from rules.prices.estimate import Estimate, Learned
+from proxy.usage.used import Used
+from rules.prices.estimate import Learned
 from rules.prices.learned import seen
-from rules.prices.tokens import Tokens
 
 MAX_KNOWN: Final = 10_000
-"""Numbers kept; the one that was not needed for longest goes first. Models count by the entries of price books, so an
+"""Numbers kept; the one that was not learned for longest goes first. Models count by the entries of price books, so an
 agent cannot make new ones."""
 
 type _Key = tuple[str, str, str, str]
 
 
 class Memory:
-    """Belongs to the proxy's event loop."""
+    """Belongs to the proxy's event loop, but that large requests are estimated beside it: they only look."""
 
     def __init__(self) -> None:
         self._maxima: OrderedDict[_Key, int] = OrderedDict()
@@ -25,20 +25,17 @@ class Memory:
         """What is known of a connection's models."""
 
         def learned(model: str, what: str) -> int | None:
-            key = (tenant, connection, model, what)
-            found = self._maxima.get(key)
-            if found is not None:
-                self._maxima.move_to_end(key)
-            return found
+            return self._maxima.get((tenant, connection, model, what))
 
         return learned
 
-    def learn(self, tenant: str, connection: str, estimate: Estimate, tokens: Tokens) -> None:
-        """A call used so much."""
-        if tokens == NOTHING:
-            return  # it was refused: that says nothing of the next one
+    def learn(self, tenant: str, connection: str, used: Used) -> None:
+        """A call has ended, and may have said what it used."""
+        tokens = used.tokens(whole=True)
+        if tokens is None or tokens == NOTHING:
+            return  # a refused one says nothing of the next
         for what, count in (("read", tokens.read), ("written", tokens.output)):
-            key = (tenant, connection, estimate.known_as, what)
+            key = (tenant, connection, used.estimate.known_as, what)
             self._maxima[key] = seen(self._maxima.get(key), count)
             self._maxima.move_to_end(key)
             if len(self._maxima) > MAX_KNOWN:

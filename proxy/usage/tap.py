@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from proxy.held import Held
+from proxy.http.errors import RequestRefused
 from rules.prices.tokens import Tokens
 
 
@@ -43,3 +45,28 @@ class Told:
 
     def give_up(self) -> None:
         """Nothing was kept."""
+
+
+class Tapped:
+    """A tap at work. What it keeps is counted with what its call holds; where there is no room for that it gives up: it
+    holds nothing back, and refuses nothing."""
+
+    def __init__(self, tap: Tap, held: Held) -> None:
+        self._tap = tap
+        self._held = held
+        self._kept = 0
+
+    def feed(self, data: bytes) -> None:
+        """This passes now."""
+        self._tap.feed(data)
+        try:
+            self._count()
+        except RequestRefused:
+            self._tap.give_up()
+            self._count()
+
+    def _count(self) -> None:
+        kept = self._tap.held
+        if kept != self._kept:
+            self._held.resize(self._held.count + kept - self._kept)
+            self._kept = kept
