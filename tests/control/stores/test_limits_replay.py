@@ -1,5 +1,6 @@
 """Limits over a restart: never less than what was spent, and exact where nothing was in flight."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,47 @@ class TestFromRecordsAlone:
         assert spent(restarted([free, done, {"type": "seal"}, {"type": "call.denied"}])) is None
 
 
+REFUNDS = "stripe.refund.create.amount"
+COUNTED = ("acme/agent/USD/day/2026-11-20", f"acme/*/{REFUNDS}:USD/month/2026-11", "acme/agent/calls/run/run=r_1/run")
+
+
+def counted(record: dict[str, Any], price: int, refunds: int, calls: int) -> dict[str, Any]:
+    units = {REFUNDS: refunds, "calls": calls}
+    return {**record, "cost": {"micro": price, "cur": "USD", "budget": list(COUNTED), "units": units}}
+
+
+class TestSeveralMeters:
+    """Each budget is charged what its own meter counted; its name in the record says which that is."""
+
+    def books(self, subject: EmbeddedReservations) -> list[int]:
+        found = {f"{use.key}/{use.window}": use.spent_micros for use in subject.budgets()}
+        return [found[name] for name in COUNTED]
+
+    def test_what_has_no_outcome_stays_at_its_maximum_by_each(self) -> None:
+        assert self.books(restarted([counted(intent("a", 0), 1, 20, 300)])) == [1, 20, 300]
+
+    def test_an_outcome_corrects_each(self) -> None:
+        records = [counted(intent("a", 0), 1, 20, 300), counted(outcome("a", 0), 1, 0, 300)]
+        assert self.books(restarted(records)) == [1, 0, 300]
+
+    def test_a_call_in_flight_in_a_snapshot_is_corrected_by_each(self) -> None:
+        before = store(Clock())
+        claims = [
+            SpendClaim(tuple(name.split("/")[:-1]), name.split("/")[-1], CAP, amount, "x", 0, meter)
+            for name, amount, meter in zip(COUNTED, (1, 20, 300), ("price", REFUNDS, "calls"), strict=True)
+        ]
+        take(before, *claims, call="a")
+        records = [counted(intent("a", 0), 1, 20, 300), counted(outcome("a", 0), 0, 0, 300)]
+        assert self.books(restarted(records, snapshot=LimitsSnapshot.take(before, lambda: 0))) == [0, 0, 300]
+
+    def test_a_record_that_does_not_say_how_much_stops_the_start(self) -> None:
+        """To count it as nothing would be a reset."""
+        record = counted(intent("a", 0), 1, 20, 300)
+        del record["cost"]["units"]
+        with pytest.raises(ValueError, match="does not say how much"):
+            restarted([record])
+
+
 class TestRates:
     @pytest.mark.parametrize(("seconds", "left"), [(0, 1), (60, 2), (120, 3), (3600, 3)])
     def test_buckets_are_as_full_as_they_would_be(self, policy: PolicySet, seconds: int, left: int) -> None:
@@ -214,6 +256,23 @@ class TestSnapshot:
     def test_one_that_cannot_be_read_is_refused(self, state: bytes) -> None:
         with pytest.raises(SnapshotRefused):
             Replay(None).start(LimitsSnapshot(0, state))
+
+
+def test_a_snapshot_of_the_first_version_is_read() -> None:
+    """It is of a program that knew prices alone; what it counted is what it says."""
+    key = "/".join(KEY)
+    state = json.dumps(
+        {
+            "v": 1,
+            "wall_us": int(START * 1_000_000),
+            "rates": [[["acme", "agent", "rate", "tickets", "minute"], 5]],
+            "budgets": [[key, "2026-11-20", 0, 40]],
+            "ended": [],
+            "held": [["a", [[key, "2026-11-20", 10]]]],
+        }
+    ).encode()
+    assert spent(restarted([], snapshot=LimitsSnapshot(0, state))) == ("2026-11-20", 50, 0)
+    assert spent(restarted([outcome("a", 4)], snapshot=LimitsSnapshot(0, state))) == ("2026-11-20", 44, 0)
 
 
 @dataclass
