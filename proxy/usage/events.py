@@ -5,6 +5,7 @@ last one of them was here and the stream ended, or an event came behind which no
 before that has used at least what was seen: nobody knows how much.
 """
 
+import re
 from typing import Final
 
 from proxy.replies.event_stream import Lines
@@ -16,6 +17,8 @@ from rules.prices.tokens import Tokens
 MAX_EVENT_BYTES: Final = 1024 * 1024
 """The last event of some vendors has the whole answer in it: 128,000 tokens are half of this."""
 MAX_EVENT_LINES: Final = 10_000
+MAX_STEPS: Final = 1_000_000
+"""Of a stream, as in a text (`finder.MAX_STEPS`): for some 20,000 events of which each has counts."""
 
 
 class EventsTap:
@@ -25,6 +28,7 @@ class EventsTap:
         self._usage = usage
         self._marks = tuple(f'"{path[-1]}"'.encode() for path in usage.events)
         """Without it an event has no counts. A key that is written with escapes is not found: then nothing is known."""
+        self._nothing = tuple(re.compile(re.escape(mark) + rb"[ \t]*:[ \t]*null\b") for mark in self._marks)
         self._done_marks = tuple(event.encode() for event in usage.done)
         self._lines = Lines()
         self._data: list[bytes] = []
@@ -35,6 +39,7 @@ class EventsTap:
         """Whether the event was here that completes the counts."""
         self._done = False
         self._given_up = False
+        self._left = MAX_STEPS
 
     @property
     def held(self) -> int:
@@ -90,10 +95,15 @@ class EventsTap:
         if kind in self._done_marks or data.strip() in self._done_marks:
             self._done = True
         for number, path in enumerate(self._usage.events):
-            if self._marks[number] not in data:
+            mark = self._marks[number]
+            if mark not in data or (data.count(mark) == 1 and self._nothing[number].search(data) is not None):
                 continue
-            finder = Finder(path)
+            finder = Finder(path, self._left)
             finder.feed(data)
+            self._left -= finder.steps
+            if self._left <= 0:
+                self.give_up()
+                return
             found = finder.end()
             if found is None:
                 continue

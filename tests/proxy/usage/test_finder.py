@@ -65,9 +65,9 @@ def test_any_bytes_give_something_or_nothing(pieces: list[bytes], path: tuple[st
         ("not whole", b'{"usage": 1'),
         ("brackets that do not match", b'{"usage": [1}]'),
         ("something behind it", b'{"usage": 1}{"usage": 2}'),
-        ("too deep", b'{"usage": 1, "a": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}"),
+        ("too deep", b'{"usage": 1, "a": ' + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"}"),
         ("too long", b'{"usage": "' + b"x" * MAX_FOUND + b'"}'),
-        ("too much", b'{"usage": 1, "a": [' + b"[]" * MAX_STEPS + b"]}"),
+        ("too much", b'{"usage": 1, "a": [' + b"[[[]]]," * MAX_STEPS + b"1]}"),
     ],
 )
 def test_what_is_not_told_once_and_clearly_is_not_told(name: str, text: bytes) -> None:
