@@ -32,7 +32,7 @@ def uses(demand: "Demand", counted: str) -> bool:
     using = False
     for action in demand.actions:
         tool = action.known
-        described = tool is not None and not tool.unpriced
+        described = tool is not None and not tool.unpriced and (tool.usage is None or action.args is not None)
         reads = tool is None and action.tool is not None and (action.effect == "read" or action.handshake)
         if not described and not reads:
             raise Untold(Code.CONDITION_FAILED, detail)

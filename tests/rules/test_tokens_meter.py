@@ -82,6 +82,13 @@ def test_what_nobody_can_tell_the_cost_of_is_denied_where_a_limit_counts_it(spen
     assert "cannot be told, and a limit counts it" in decision.reasons[0].detail
 
 
+@pytest.mark.parametrize("body", ["[1]", '"x"', "7", "null"])
+def test_a_request_that_has_no_arguments_to_bound_it_is_denied(body: str) -> None:
+    decision = tried(policy(TOKENS), "POST /v1/chat/completions", body).decision
+    assert isinstance(decision, Denied)
+    assert decision.reasons[0].code is Code.CONDITION_FAILED
+
+
 def test_without_a_limit_that_counts_it_nothing_is_denied() -> None:
     assert isinstance(tried(policy("", BOOK), "POST /v1/images/generations").decision, Allowed)
 
