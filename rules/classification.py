@@ -221,6 +221,8 @@ def _of_mcp(call: Call, service: KnownService, content: Content | None) -> Itera
             yield Action(f"{service.name}/close", READ, {}, None, service, handshake=True)
         case "POST" if content is None:
             yield Action(None, None, None, None, service)
+        case "POST" if content is not None and content.form:
+            raise ContentRefused("JSON-RPC is JSON, and this is a form")
         case "POST" if content is not None:
             for message in read_json_rpc(cast("Json", content.value)):
                 yield _message(service, message)

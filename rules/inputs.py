@@ -15,7 +15,8 @@ from typing import Final, cast
 from credentials.principal import Principal
 from rules.call import Call, Facts
 from rules.codes import Code
-from rules.content.content import NOTHING, Content, Value
+from rules.content.content import NOTHING, Content, Value, says_form
+from rules.content.refused import ContentRefused
 from rules.decide import decide
 from rules.decision import Decision, Denied
 from rules.lookups import answered, wanted
@@ -197,7 +198,7 @@ def _parsed(document: object) -> DecisionInputs:
     body = Body(document["body"]["state"])
     if (body is Body.READ) != ("value" in document["body"]):
         raise InputsInvalid("decision inputs have a body's value exactly where it was read")
-    content = Content(cast("Value", document["body"]["value"])) if body is Body.READ else None
+    content = _content(document["body"]["value"], types) if body is Body.READ else None
     changed = document["changed"]
     if not isinstance(changed, list) or not all(isinstance(name, str) for name in changed):
         raise InputsInvalid("these are no decision inputs")
@@ -216,6 +217,14 @@ def _parsed(document: object) -> DecisionInputs:
         asked=asked,
         found=found,
     )
+
+
+def _content(value: object, types: list[str]) -> Content:
+    try:
+        form = says_form(tuple(one.encode("latin-1") for one in types))
+    except (ContentRefused, UnicodeError):
+        form = False  # such a body is not read
+    return Content(cast("Value", value), form)
 
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)

@@ -1,6 +1,6 @@
 """A body as rules read it: the value that it stands for, whatever form it was sent in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, cast
 
@@ -20,6 +20,8 @@ class Content:
     value: Value
     """JSON as it is, with fractions as doubles; a form as a map; a multipart form as a map, in which a file is a map of
     `filename`, `type` and `size`; an empty map where there is no body."""
+    form: bool = field(default=False, compare=False)
+    """Whether it was a form, of either kind."""
 
 
 _OVERRIDES: Final = frozenset({"_method", "_httpmethod"})
@@ -43,11 +45,19 @@ def read_content(content_types: tuple[bytes, ...], body: bytes) -> Content:
     raise ContentRefused("a rule reads the body, and it is neither JSON nor a form")
 
 
+def says_form(content_types: tuple[bytes, ...]) -> bool:
+    """Whether a body that could be read was a form, by its Content-Type."""
+    if len(content_types) != 1:
+        return False
+    media = read_media_type(content_types[0])
+    return not media.is_json and (media.is_form or media.is_multipart_form)
+
+
 def _form(fields: Value) -> Content:
     # Rails, Laravel, Symfony and Express read the first, Salesforce the second.
     if isinstance(fields, dict) and not _OVERRIDES.isdisjoint(map(str.lower, fields)):
         raise ContentRefused("the form has a field by which some frameworks replace the method")
-    return Content(fields)
+    return Content(fields, form=True)
 
 
 def _parts(value: "Nested[Part] | list[Part | Nested[Part]] | Part") -> Value:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from credentials.principal import Principal
 from rules.call import Call, Facts
 from rules.codes import Code
+from rules.content.content import Content
 from rules.decide import decide
 from rules.decision import Allowed, Decision, Denied
 from rules.guards import GUARDS
+from rules.inputs import Body, DecisionInputs, decide_again
 from rules.matching import judged_by_body
 from rules.policy.compile import PolicySet, compile_policy
 from rules.policy.load import parse_policy
@@ -403,6 +405,14 @@ def test_an_alias_of_a_denied_tool_is_let_out_by_no_wildcard_and_denied_beside_a
         assert says(ask(denied, call, body)) == ("allow a" if told else "condition_failed")
 
 
+@pytest.mark.parametrize("kind", [b"application/x-www-form-urlencoded", b"application/json"])
+def test_a_form_is_no_json_rpc(kind: bytes) -> None:
+    form = b"jsonrpc=2.0&id=1&method=tools%2Fcall&params[name]=echo&params[arguments][text]=x"
+    raw = form if kind.endswith(b"encoded") else json.dumps(tool("echo", text="x")).encode()
+    came = "content_refused" if kind.endswith(b"encoded") else "allow r"
+    assert says(ask((ECHO,), "POST helper /mcp", raw=raw, kind=kind)) == came
+
+
 def test_a_known_tool_that_a_server_may_take_for_another_is_both() -> None:
     call = "GET stripe /v1/charges/Search"
     assert says(ask(("{id: a, allow: stripe.charge.get}",), "GET stripe /v1/charges/ch_1Ab")) == "allow a"
@@ -623,3 +633,14 @@ def test_any_bytes_give_a_class_or_a_refusal(
     assert isinstance(decision, Allowed | Denied)
     if isinstance(decision, Denied):
         assert Code.GUARD_FAILED not in {reason.code for reason in decision.reasons}
+
+
+@pytest.mark.parametrize("kind", [b"application/x-www-form-urlencoded", b"application/json"])
+def test_a_replay_tells_a_form_from_json(kind: bytes) -> None:
+    active = policy(ECHO).tenants["acme"]
+    call = call_to("helper", "POST", "/mcp")
+    facts = Facts(active, active.connections["helper"], NOW, Content(tool("echo", text="x"), form=b"form" in kind))
+    kept = DecisionInputs.from_bytes(DecisionInputs.of(call, facts, (kind,), Body.READ).to_bytes())
+    decision = decide_again(kept, active)
+    assert decision is not None
+    assert says(decision) == ("content_refused" if b"form" in kind else "allow r")
