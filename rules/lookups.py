@@ -9,6 +9,7 @@ from urllib.parse import quote
 from rules.action import Action
 from rules.call import Call, Facts
 from rules.catalogue.tool import Lookup
+from rules.conditions.asked import other_capitals
 from rules.conditions.unknown import Unknown
 from rules.conditions.variables import AMOUNT, CURRENCY, RECIPIENTS
 from rules.content.content import Value
@@ -46,6 +47,9 @@ def wanted(call: Call, facts: Facts) -> Wanted | None:
     rules = tuple(asked[:TOLD])
     if not rules:
         return None
+    names = frozenset(lookup.given for lookup in tool.lookups)
+    if other_capitals(dict.fromkeys(action.args), names, frozenset(map(str.casefold, names))):
+        return None  # the service may be asked about one thing, and do another
     for lookup in tool.lookups:
         given = action.args.get(lookup.given)
         if isinstance(given, str) and _SAFE.fullmatch(given):

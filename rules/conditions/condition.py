@@ -13,8 +13,11 @@ from typing import Any, Final
 
 from cel_expr_python import cel
 
+from rules.conditions.asked import Asked, asked_by
 from rules.conditions.clock import Clock, clock_of
+from rules.conditions.cost import check_cost
 from rules.conditions.currency import unit_of, written_out
+from rules.conditions.syntax import read_syntax
 from rules.conditions.unknown import Unknown
 from rules.conditions.variables import CURRENCY, VARIABLES
 from rules.policy.invalid import ValueInvalid
@@ -37,6 +40,7 @@ class Condition:
     """Those that it compares amounts in."""
     clock: Clock | None = field(compare=False)
     """What it asks of the time; None: nothing."""
+    _asked: Asked = field(repr=False, compare=False)
     _expression: Any = field(repr=False, compare=False)
 
     def holds(self, values: Mapping[str, object]) -> bool | None:
@@ -44,8 +48,10 @@ class Condition:
 
         Of the currencies in `currencies`, the call's own is the one whose `unit_of` is among the values.
         """
+        untold = self._asked.untold(values)
+        told = {name: value for name, value in values.items() if name not in untold} if untold else values
         try:
-            found = self._expression.eval(data=values)
+            found = self._expression.eval(data=told)
         except RuntimeError:  # beyond the budget
             return None
         value = found.value() if found.type() == cel.Type.BOOL else None
@@ -57,10 +63,13 @@ class Expression:
     """A compiled expression of the catalogue: where in a call something stands."""
 
     text: str
+    _asked: Asked = field(repr=False, compare=False)
     _expression: Any = field(repr=False, compare=False)
 
     def value(self, **values: object) -> object:
         """What it says for these values (`args`, `found`). Raises `Unknown` where that cannot be told."""
+        if self._asked.untold(values):
+            raise Unknown
         try:
             found = self._expression.eval(data=values)
         except RuntimeError:  # beyond the budget
@@ -82,9 +91,11 @@ def compile_condition(text: str) -> Condition:
         raise _explained(str(error), text) from None
     if expression.return_type() != cel.Type.BOOL:
         raise ValueInvalid("not a condition: it does not say true or false", "compare it, as in body.amount <= 100")
+    asked = _asked(expression)
     reads = {name for name in _NAMES if _needs(written, name, currencies)}
     clock = clock_of(written, lambda left, name, alone: _needs(left, name, currencies, alone=alone), frozenset(reads))
-    return Condition(text, frozenset(reads | ({CURRENCY} if currencies else set())), currencies, clock, expression)
+    told = frozenset(reads | ({CURRENCY} if currencies else set()))
+    return Condition(text, told, currencies, clock, asked, expression)
 
 
 @lru_cache(maxsize=4096)
@@ -93,9 +104,17 @@ def compile_expression(text: str) -> Expression:
     if len(text) > MAX_LENGTH:
         raise ValueInvalid(f"longer than {MAX_LENGTH} characters", "shorten it")
     try:
-        return Expression(text, _OF_CATALOGUE.compile(text))
+        expression = _OF_CATALOGUE.compile(text)
     except RuntimeError as error:
         raise _explained(str(error), text, ("args", "found")) from None
+    return Expression(text, _asked(expression), expression)
+
+
+def _asked(expression: Any) -> Asked:
+    """What a compiled expression asks for. Raises `ValueInvalid` for one that may cost too much."""
+    tree = read_syntax(expression.serialize())
+    check_cost(tree)
+    return asked_by(tree)
 
 
 @lru_cache(maxsize=256)

@@ -405,6 +405,20 @@ def test_an_alias_of_a_denied_tool_is_let_out_by_no_wildcard_and_denied_beside_a
         assert says(ask(denied, call, body)) == ("allow a" if told else "condition_failed")
 
 
+@pytest.mark.parametrize("body", [{"Amount": 1, "charge": "ch_1"}, {"amount": 1.5}, {"Charge": "ch_1"}])
+def test_an_argument_in_other_capitals_or_with_a_fraction_opens_nothing(body: object) -> None:
+    call = "POST stripe /v1/refunds"
+    full = (
+        '{id: a, allow: stripe.refund.create, when: "!has(args.charge) && (!has(args.amount) || int(args.amount) < 2)"}'
+    )
+    assert says(ask((full,), call, {})) == "allow a"
+    assert says(ask((full,), call, body)) == "condition_failed"
+    money = ("{id: a, allow: stripe.refund.create, when: amount <= usd(5)}",)
+    assert says(ask(money, call, body)) == "amount_unknown"
+    denied = (ALL, "{id: d, deny: stripe.refund.create, when: has(args.charge) || int(args.amount) > 5}")
+    assert says(ask(denied, call, body)) == "condition_failed"
+
+
 @pytest.mark.parametrize("kind", [b"application/x-www-form-urlencoded", b"application/json"])
 def test_a_form_is_no_json_rpc(kind: bytes) -> None:
     form = b"jsonrpc=2.0&id=1&method=tools%2Fcall&params[name]=echo&params[arguments][text]=x"
