@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -49,7 +50,7 @@ class Readiness:
 def health_app(
     readiness: Callable[[], Readiness], metrics: Callable[[], str], proxy_loop: asyncio.AbstractEventLoop
 ) -> Starlette:
-    """The app. `readiness` and `metrics` may be called from any thread and do not block."""
+    """The app. `readiness` may be called from any thread and does not block; `metrics` may wait for other processes."""
 
     async def healthz(_: Request) -> Response:
         beat: asyncio.Future[None] = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_nothing(), proxy_loop))
@@ -72,7 +73,7 @@ def health_app(
         return Response(json.dumps(document) + "\n", 200 if now.ready else 503, media_type="application/json")
 
     async def scrape(_: Request) -> Response:
-        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await run_in_threadpool(metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)],

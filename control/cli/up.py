@@ -83,6 +83,31 @@ class AddressType(click.ParamType[Address]):
     help="How long calls in flight may go on after SIGTERM.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that serve agents, all at the same doors. More than one share their counters: --redis.",
+)
+@click.option(
+    "--redis",
+    metavar="URL",
+    help="Redis or Valkey for counters: redis://HOST:PORT/DB, rediss:// with TLS, unix://PATH. No password in it.",
+)
+@click.option(
+    "--redis-auth",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A file of mode 0600 with user:password for --redis, or the password alone.",
+)
+@click.option(
+    "--redis-ca",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Authorities that the server's certificate is verified against, PEM. Default: the public ones.",
+)
+@click.option(
     "--unsafe-plaintext-listener",
     is_flag=True,
     help="Listen beyond this machine without TLS: only where the network is yours alone, as in a container.",
@@ -99,6 +124,10 @@ def up(
     health: Address,
     policy: Path | None,
     drain: float,
+    workers: int,
+    redis: str | None,
+    redis_auth: Path | None,
+    redis_ca: Path | None,
     unsafe_plaintext_listener: bool,
 ) -> None:
     """Run the proxy and its control side in this terminal until SIGTERM or Ctrl-C.
@@ -128,7 +157,18 @@ def up(
         sys.stdout.flush()
 
     try:
-        report = serve(config, announce)
+        if redis is not None:
+            # Only here: several processes need what one does not.
+            from control.fleet.supervisor import FleetConfig, supervise  # noqa: PLC0415
+
+            report = supervise(config, FleetConfig(workers, redis, redis_auth, redis_ca), announce)
+        elif workers > 1:
+            raise StartRefused(
+                f"{workers} workers have to count together, and nothing is said where",
+                "Say --redis redis://127.0.0.1:6379/0; or leave out --workers.",
+            )
+        else:
+            report = serve(config, announce)
     except StartRefused as refused:
         raise Trouble(str(refused), refused.cure) from refused
     except StateUnavailable as unavailable:
@@ -146,6 +186,8 @@ def welcome(now: Announcement) -> str:
         f"health  http://{now.health}",
         f"state   {now.state}{' (new)' if now.created else ''}",
     ]
+    if now.workers:
+        lines.append(f"workers {now.workers}")
     lines += [f"UNSAFE  {switch}" for switch in now.unsafe]
     if now.policy is not None:
         return "\n".join([*lines, f"policy  {now.policy[:19]}"])

@@ -43,23 +43,28 @@ class Child:
         cls,
         name: str,
         module: str,
-        told: dict[str, Any],
+        told: Line | None,
         heard: Callable[["Child", Line], None],
-        sockets: Sequence[socket.socket] = (),
+        inherited: Sequence[int] = (),
+        arguments: Callable[[int], Sequence[str]] = lambda leash: (str(leash),),
     ) -> "Child":
-        """`python -m module LEASH` runs, and has been told; `sockets` are open there under the same numbers."""
+        """`python -m module` runs with the arguments that go with its leash, and has been told.
+
+        `inherited` are files that are open there under the same numbers.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
-            inherited = [theirs.fileno(), *(one.fileno() for one in sockets)]
+            inherited = [theirs.fileno(), *inherited]
             process = await asyncio.create_subprocess_exec(
                 # -P: a folder `proxy` where the operator stands is not ours
-                *(sys.executable, "-P", "-m", module, str(theirs.fileno())),
+                *(sys.executable, "-P", "-m", module, *arguments(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=inherited,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which ends everything in order
             )
         child = cls(name, process, await Leash.of(ours), heard)
-        child.leash.say(**told)
+        if told is not None:
+            child.leash.say(**told)
         child._tasks = [asyncio.create_task(child._listen()), asyncio.create_task(child._wait())]
         return child
 
@@ -87,10 +92,13 @@ class Child:
         """An order is on its way."""
         self.leash.say(**line)
 
-    async def end(self, order: str, seconds: float) -> None:
-        """It has been told to end and has ended; killed where it did not within the time."""
+    async def end(self, order: str | None, seconds: float) -> None:
+        """It has been told to end (None: by SIGTERM) and has ended; killed where it did not within the time."""
         self.leaving = True
-        self.tell(do=order)
+        if order is not None:
+            self.tell(do=order)
+        elif self.process.returncode is None:
+            self.process.terminate()
         try:
             async with asyncio.timeout(seconds):
                 await self.ended.wait()

@@ -42,6 +42,10 @@ class Fleet:
     authority: Callable[[], Authority]
     wanted: int
     """How many workers there should be."""
+    addresses: tuple[tuple[str, int], ...] = ()
+    """Where agents connect, whichever worker takes them."""
+    prepare: Callable[[], None] = lambda: None
+    """Called, from another thread, before what is in force is told: what it needs is there then."""
     roll: Callable[[], None] | None = None
     """Tells the supervisor to replace the workers."""
     replacing: bool = False
@@ -68,11 +72,6 @@ class Fleet:
     # what a node asks of its gates; from other threads
 
     @property
-    def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Where agents connect; known as soon as one worker serves."""
-        return next((tuple(member.serves) for member in tuple(self._members) if member.serves), ())
-
-    @property
     def serving(self) -> int:
         """How many workers take agents."""
         return sum(bool(member.serves) for member in tuple(self._members))
@@ -84,6 +83,7 @@ class Fleet:
 
     def publish(self) -> tuple[int, int]:
         """What is in force here is in force in so many of so many workers; those that did not follow are let go."""
+        self.prepare()
         return self.thread.submit(self._publish).result(PUBLISH_SECONDS + 2)
 
     def in_flight(self) -> tuple[InFlightCall, ...]:

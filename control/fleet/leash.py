@@ -12,6 +12,9 @@ from typing import Any, Final
 
 _LINE_BYTES: Final = 1024 * 1024
 
+READY: Final = b"ready\n"
+"""What the sequencer says, which has no other word for its starter."""
+
 type Line = dict[str, Any]
 
 
@@ -42,7 +45,7 @@ class Leash:
                 return
             if not text.endswith(b"\n"):
                 return
-            line = json.loads(text)
+            line = {"ready": {}} if text == READY else json.loads(text)
             if isinstance(line, dict):
                 yield line
 

@@ -19,8 +19,8 @@ class Plan:
     workers: int
     redis: str
     """URL without a password."""
-    redis_secret: str | None
-    """File that holds the password."""
+    redis_auth: str | None
+    """File that holds `user:password`, or the password."""
     redis_ca: str | None
     drain_seconds: float
 

@@ -306,6 +306,13 @@ class State:
 
     # --- limits ---
 
+    def limits_snapshot(self) -> LimitsSnapshot | None:
+        """The newest one that was saved. Raises `StateUnavailable`."""
+        try:
+            return self._limits.load()
+        except StoreUnavailable as error:
+            raise StateUnavailable(f"the counters cannot be read: {error}") from error
+
     def take_limits(self) -> LimitsSnapshot:
         """The counters now, in microseconds. Any thread, one at a time."""
         return LimitsSnapshot.take(self.reservations, lambda: self.ledger.head().size)

@@ -15,7 +15,7 @@ than what was spent; it is exact for a snapshot taken while nothing was in fligh
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -28,7 +28,7 @@ from rules.claims import RateClaim
 from rules.limits.claims import bucket_claims
 from rules.limits.demand import Demand
 from rules.limits.gcra import Exceeds, gcra
-from rules.limits.keys import charged
+from rules.limits.keys import charged, meter_of
 from rules.policy.compile import Connection, PolicySet
 
 _VERSION: Final = 2
@@ -121,6 +121,42 @@ class Replay:
     def finish(self, reservations: EmbeddedReservations) -> None:
         """The counters are loaded. Only before the first reserve."""
         reservations.load(self._budgets.items(), self._tats_us.items())
+
+    # What was counted, while more comes: for a store that several processes share.
+
+    def budgets(self) -> list[tuple[str, Budget]]:
+        """Every budget's newest window; calls without an outcome count at their maximum."""
+        return [(key, replace(budget)) for key, budget in self._budgets.items()]
+
+    def tats(self) -> list[tuple[Key, int]]:
+        """The rates' buckets, in microseconds of the wall clock."""
+        return list(self._tats_us.items())
+
+    def open_calls(self) -> set[str]:
+        """Calls without an outcome."""
+        return {call for call, _ in self._open} | self._carried.keys()
+
+    def in_flight(self) -> list[tuple[str, tuple[tuple[str, str, int, str], ...]]]:
+        """Calls without an outcome, with what is counted of them: (budget, window, amount, meter)."""
+        waiting = [(call, entries) for (call, _), entries in self._open.items()]
+        waiting += list(self._carried.items())
+        return [
+            (call, tuple((key, window, amount, meter_of(key)) for key, window, amount in entries))
+            for call, entries in waiting
+            if entries
+        ]
+
+    def snapshot(self, size: int, wall_us: int) -> LimitsSnapshot:
+        """What `start` begins from again, as of `size` records."""
+        budgets = {key: replace(budget) for key, budget in self._budgets.items()}
+        held = [(call, tuple(entries)) for (call, _), entries in self._open.items()]
+        held += [(call, tuple(entries)) for call, entries in self._carried.items()]
+        for _, entries in held:
+            for key, window, amount in entries:
+                if budgets[key].window == window:
+                    budgets[key].spent -= amount  # `start` counts it again
+        ahead = {key: tat - wall_us for key, tat in self._tats_us.items() if tat > wall_us}
+        return LimitsSnapshot(size, _encode(Exported(wall_us, ahead, budgets, tuple(held), ())))
 
     def _intent(self, record: Mapping[str, Any]) -> None:
         call, attempt, cost = record["call"], record["attempt"], record["cost"]

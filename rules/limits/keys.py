@@ -10,7 +10,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+
+from rules.claims import PRICE
 
 WHOLE_TENANT: Final = "*"
 """In place of an account. No account has such a name."""
@@ -34,6 +36,13 @@ def by_part(by: Mapping[str, str]) -> str:
 def digest_of(text: str) -> str:
     """Stands for a text in a key: nobody reads it back, and as good as no two have the same."""
     return "~" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def meter_of(budget: str) -> str:
+    """The meter that a budget of this name counts; of a long one its digest, which is no meter's name."""
+    parts = budget.split("/")
+    counted = parts[2] if len(parts) > 2 else ""
+    return PRICE if _CURRENCY.fullmatch(counted) else unquote(counted.partition(":")[0])
 
 
 def charged(budget: str, cost: Mapping[str, Any]) -> int:

@@ -1,0 +1,170 @@
+"""The shared counters as control looks after them: no place of record, loaded from the ledger when they are gone.
+
+Whatever is counted can be counted again from the ledger: a snapshot at record N and the records after it
+(`control.stores.limits_replay`). That happens when a fleet starts, for what the server holds may be of before; and when
+the server has lost its data or was restarted, which its scripts notice. Until then calls that need a limit are refused.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Final
+
+from control.fleet.parts import shared_counters
+from control.fleet.plan import Plan
+from control.state import State, StateUnavailable
+from control.stores.limits_replay import LimitsSnapshot
+from control.stores.recount import Recount
+from control.stores.redis.encoding import root_of
+from control.stores.redis.store import RedisReservations
+from credentials.actor import SYSTEM
+from ledger import LedgerError
+from rules.claims import ReservationsUnavailable
+
+logger = logging.getLogger("exeat.limits")
+
+LOOK_SECONDS: Final = 0.5
+SETTLED_SECONDS: Final = 4.0
+"""From the loss on until every call that was let out before it is in the ledger or over: the pipeline's time-outs for
+reserving and committing."""
+SNAPSHOT_SECONDS: Final = 30.0
+SNAPSHOT_RECORDS: Final = 20_000
+
+
+class SharedLimits:
+    """One per control process. Belongs to its loop."""
+
+    def __init__(self, state: State, store: RedisReservations, recount: Recount) -> None:
+        self._state = state
+        self._store = store
+        self._recount = recount
+        self._saved = recount.size
+        self._save_at = time.monotonic() + SNAPSHOT_SECONDS
+        self._unready_since: dict[str, float] = {}
+        self._served: set[str] | None = None
+        """Tenants of which calls may have been let out since the fleet started; None: of any."""
+        self._loaded = 0
+        self._looking = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, plan: Plan, state: State, *, anew: bool) -> "SharedLimits":
+        """Connected, or trying to be. `anew`: what the server holds is of before this fleet, and is not used.
+
+        Raises `RedisRefused` for a server that must not be used.
+        """
+        recount = await asyncio.to_thread(Recount.begin, state.limits_snapshot(), state.policy)
+        store = await shared_counters(plan, "control")
+        found = cls(state, store, recount)
+        if anew:
+            await found._forget()
+        return found
+
+    async def _forget(self) -> None:
+        """What is there is not used any more. Nobody serves yet."""
+        while True:
+            try:
+                await self._store.read(*(("DEL", root_of(tenant)) for tenant in self._tenants()), ("PING",))
+            except ReservationsUnavailable as error:
+                logger.error("the counters cannot be reached yet: %s", error)
+                await asyncio.sleep(LOOK_SECONDS)
+            else:
+                self._served = set()
+                await self.look()
+                return
+
+    def _tenants(self) -> tuple[str, ...]:
+        policy = self._state.policy
+        return () if policy is None else tuple(policy.tenants)
+
+    def why_not(self) -> str | None:
+        """Why calls are refused; None when they are not."""
+        why = self._store.health().degraded
+        return f"limits: {why}" if why else None
+
+    def gauges(self) -> dict[str, float]:
+        """For the metrics."""
+        health = self._store.health()
+        return {"limits_degraded": float(bool(health.degraded)), "limits_loaded": float(self._loaded)}
+
+    async def keep(self) -> None:
+        """Counters that are gone are loaded, those that expired are corrected, and a start has little to read."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+                if time.monotonic() >= self._save_at:
+                    self._save_at = time.monotonic() + SNAPSHOT_SECONDS
+                    await self._follow()
+                    await asyncio.to_thread(self._save)
+                    await self._correct()
+            except ReservationsUnavailable as error:
+                logger.debug("the counters cannot be reached: %s", error)
+            except (StateUnavailable, LedgerError, OSError) as error:
+                logger.error("limits are looked after again later: %s", error)
+
+    async def look(self) -> None:
+        """Tenants whose counters are gone have them again, as soon as it is safe. Raises `ReservationsUnavailable`."""
+        async with self._looking:
+            now = time.monotonic()
+            unready = await self._store.unready(self._tenants())
+            self._unready_since = {tenant: self._unready_since.get(tenant, now) for tenant in unready}
+            # Of a tenant of which nothing was let out yet the ledger has everything.
+            due = [
+                tenant
+                for tenant, since in self._unready_since.items()
+                if now - since >= SETTLED_SECONDS or (self._served is not None and tenant not in self._served)
+            ]
+            if due:
+                await self._load(due)
+            if self._served is not None:
+                self._served.update(self._tenants())
+
+    async def _load(self, tenants: list[str]) -> None:
+        await self._follow()
+        recount = self._recount
+        loaded = await self._store.rebuild(
+            tenants,
+            recount.budgets(),
+            recount.tats(),
+            secrets.token_hex(8),
+            recount.in_flight(),
+        )
+        if loaded:
+            self._loaded += len(loaded)
+            logger.warning("the counters of %s were loaded from the ledger", ", ".join(loaded))
+            detail = {"tenants": ", ".join(loaded)[:1000], "records": str(recount.size)}
+            await asyncio.to_thread(self._state.record_act, SYSTEM, "limits.load", detail)
+        for tenant in loaded:
+            self._unready_since.pop(tenant, None)
+
+    async def _follow(self) -> None:
+        """Everything in the ledger is counted."""
+        await asyncio.to_thread(self._recount.follow, self._state.ledger.directory, self._state.policy)
+
+    def _save(self) -> None:
+        if self._recount.size - self._saved >= SNAPSHOT_RECORDS:
+            self.save()
+
+    def save(self) -> None:
+        """The next start reads the ledger from here."""
+        snapshot: LimitsSnapshot = self._recount.snapshot()
+        self._state.save_limits(snapshot)
+        self._saved = snapshot.size
+
+    async def _correct(self) -> None:
+        """What was counted at its maximum because its process was lost is what the ledger says it was."""
+        for tenant in self._tenants():
+            for correction in await self._store.corrections(tenant):
+                spent = self._recount.spent(correction.call)
+                if spent is not None:
+                    await self._store.correct(tenant, correction, spent)
+
+    async def close(self) -> None:
+        """Counted to the end and saved; nobody serves any more."""
+        try:
+            await self._follow()
+            await asyncio.to_thread(self.save)
+        except (StateUnavailable, LedgerError, OSError) as error:
+            logger.error("the counters were not saved, the next start reads more of the ledger: %s", error)
+        await self._store.stop()
