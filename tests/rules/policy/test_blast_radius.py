@@ -89,6 +89,12 @@ MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
         ("{rate: [{connection: b, max: 6, per: hour}, {connection: b, max: 100, per: day, burst: 1}]}", "b", 100, 0),
         ("{spend: [{meter: price, max: 5.4 USD, per: day}]}", "a", 10, 5_000_000),
         ("{rate: [{connection: '*', max: 6, per: hour}]}", "ab", 149, None),
+        ("{spend: [{meter: calls, max: 7, per: day}]}", "ab", 7, None),
+        ("{spend: [{meter: calls, max: 3, per: hour}]}", "b", 72, 0),
+        ("{spend: [{meter: calls, max: 7, per: day, by: [connection]}]}", "ab", 14, None),
+        ("{spend: [{meter: price, max: 2 USD, per: hour}, {meter: price, max: 9 USD, per: day}]}", "a", 18, 9_000_000),
+        ("{spend: [{meter: price, max: 9 USD, per: day}, {meter: price, max: 4 USD, per: month}]}", "a", 8, 4_000_000),
+        ("{rate: [{connection: b, max: 1, per: hour, by: [connection]}]}", "b", 24, 0),
         ("{rate: [{connection: a, max: 6, per: hour}, {connection: b, max: 1, per: day}]}", "ab", 150, 74_500_000),
     ],
 )
@@ -265,3 +271,16 @@ def test_rules_about_tools_do_what_the_catalogue_says_and_the_gate_lets_through_
                 did = {of_method(method)} if connection.known is None else {a.effect for a in trial.facts.actions}
                 unlisted = {a.tool for a in trial.facts.actions} == {f"{name}.unknown"}
                 assert unlisted or did <= set(expected[name].split("/")), (method, path)
+
+
+def test_a_tenants_caps_bound_its_accounts_and_a_runs_bound_nobody() -> None:
+    own = "{concurrency: 9, spend: [{meter: price, max: 1 USD, per: run}]}"
+    text = POLICY.format(zone="UTC", price="0.5", limits=own, rules=f"      - {OPEN}")
+    spend = "[{meter: price, max: 30 USD, per: month}, {meter: bytes_out, max: 1 MB, per: day}]"
+    whole = f"limits: {{concurrency: 4, spend: {spend}}}\n"
+    tenant = compile_policy(parse_policy({"p.yaml": (text + whole).encode()})).tenants["acme"]
+    radius = blast_radius(tenant, tenant.accounts["agent"])
+    assert [(money.cap_micros, money.micros) for money in radius.money] == [(30_000_000, 30_000_000)]
+    assert radius.at_once == 4
+    assert radius.counted == ("1000000 bytes_out per day",)
+    assert "USD" not in radius.unbounded
