@@ -5,15 +5,15 @@ from a list that is as long as the limits that are about such calls. Keys start 
 for the whole tenant, and are unique over the kinds of claims.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from rules.claims import Claim, LeaseClaim, RateClaim, SpendClaim
 from rules.codes import Code
 from rules.limits.demand import Demand
-from rules.limits.keys import WHOLE_TENANT, by_part, digest_of, meter_part
-from rules.limits.limit import ANY, BY, Metered, Plan, Rate, Slots, Spend, Where
-from rules.limits.windows import RUN, window_of
+from rules.limits.keys import by_part, digest_of
+from rules.limits.limit import ANY, Budget, Metered, Plan, Rate, Slots, Where
+from rules.limits.windows import window_of
 from rules.meters.meter import Measured, Untold
 from rules.policy.matcher import wider
 
@@ -47,9 +47,7 @@ def bucket_claims(plan: Plan, demand: Demand) -> tuple[Claim, ...]:
 
 def spend_claims(plan: Plan, demand: Demand) -> tuple[SpendClaim, ...]:
     """The amounts that the call asks for. Raises `Untold`."""
-    claims = tuple(
-        claim for metered in plan.on(demand.connection.name) for claim in _of_meter(plan.tenant, metered, demand)
-    )
+    claims = tuple(claim for metered in plan.on(demand.connection.name) for claim in _of_meter(metered, demand))
     if len(claims) > MAX_SPENDS:
         raise Untold(Code.CONDITION_FAILED, "The call asks for more tools at once than limits can count one by one.")
     return claims
@@ -110,46 +108,39 @@ def _parts(by: dict[str, str]) -> tuple[str, ...]:
     return (by_part(by),) if by else ()
 
 
-def _of_meter(tenant: str, metered: Metered, demand: Demand) -> Iterator[SpendClaim]:
+def _of_meter(metered: Metered, demand: Demand) -> Iterator[SpendClaim]:
     measured = metered.meter.measure(metered.name, demand)
     if measured.micros == 0:
         return
-    for scope, spends in metered.levels:
-        counting = [spend for spend in spends if spend.currency == measured.currency]
+    for budgets in metered.levels:
+        counting = [budget for budget in budgets if budget.spend.currency == measured.currency]
         if not counting:
-            raise _uncounted(metered, spends, measured)
-        for spend in counting:
-            yield from _of_limit(tenant, scope, spend, measured, demand)
+            raise _uncounted(metered, budgets, measured)
+        for budget in counting:
+            yield from _of_budget(budget, measured.micros, demand)
 
 
-def _uncounted(metered: Metered, spends: tuple[Spend, ...], measured: Measured) -> Untold:
-    counted = " and ".join(sorted({spend.unit for spend in spends}))
+def _uncounted(metered: Metered, budgets: tuple[Budget, ...], measured: Measured) -> Untold:
+    counted = " and ".join(sorted({budget.spend.unit for budget in budgets}))
     detail = f"The limits on {metered.name} count {counted}, and this call is about {measured.currency or 'none'}."
     return Untold(Code.CONDITION_FAILED, f"{detail} Nothing is converted.")
 
 
-def _of_limit(tenant: str, scope: str, spend: Spend, measured: Measured, demand: Demand) -> Iterator[SpendClaim]:
+def _of_budget(budget: Budget, micros: int, demand: Demand) -> Iterator[SpendClaim]:
+    spend = budget.spend
     window = window_of(spend.per, demand.now, demand.zone)
-    by = spend.by if spend.per != RUN else tuple(name for name in BY if name == RUN or name in spend.by)
+    for key in _keys(budget, demand):
+        yield SpendClaim(key, window.id, spend.max_micros, micros, spend.unit, window.resets_at, spend.meter)
+
+
+def _keys(budget: Budget, demand: Demand) -> Iterable[tuple[str, ...]]:
+    by = budget.by
+    if not by:
+        return (budget.key,)
+    if "tool" not in by:
+        return ((*budget.key, by_part(demand.values(by))),)
     # A request for several tools counts as a whole with each of them: which part of it is whose is not always told.
-    actions = demand.actions if "tool" in by else _NO_ACTION
-    for values in dict.fromkeys(tuple(demand.values(by, action).items()) for action in actions or _NO_ACTION):
-        yield SpendClaim(
-            key=(tenant, scope, _counted(spend), spend.per, *_parts(dict(values))),
-            window=window.id,
-            max_micros=spend.max_micros,
-            amount_micros=measured.micros,
-            unit=spend.unit,
-            resets_at=window.resets_at,
-            meter=spend.meter,
-        )
+    return dict.fromkeys((*budget.key, by_part(demand.values(by, action))) for action in demand.actions or _NO_ACTION)
 
 
-def _counted(spend: Spend) -> str:
-    """What a budget counts: for prices the currency alone, as it always was."""
-    if spend.currency is None:
-        return meter_part(spend.meter)
-    return spend.currency if spend.meter == "price" else meter_part(spend.meter, spend.currency)
-
-
-__all__ = ["WHOLE_TENANT", "bucket_claims", "claims_of", "spend_claims", "standing_claims"]
+__all__ = ["bucket_claims", "claims_of", "spend_claims", "standing_claims"]

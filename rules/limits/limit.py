@@ -127,14 +127,25 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """A spend limit of a level, with what of its claims is the same for every call."""
+
+    spend: Spend
+    key: tuple[str, ...]
+    """Tenant, scope, what is counted, period."""
+    by: tuple[str, ...]
+    """What it is counted by, the run included where it is counted per run; in the order of `BY`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Metered:
     """One meter that an account's calls on a connection are counted by, with the limits that count it."""
 
     meter: "Meter"
     name: str
     """As limits write it."""
-    levels: tuple[tuple[str, tuple[Spend, ...]], ...]
-    """The limits of the account and of its tenant, each with its scope."""
+    levels: tuple[tuple["Budget", ...], ...]
+    """The budgets of the account, then of its tenant; a level without any is left out."""
     tools: frozenset[str]
     """Tools whose arguments say how much it is."""
     told: bool

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from rules.claims import PRICE
 from rules.limits.claims import standing_claims
 from rules.limits.gcra import interval_us
-from rules.limits.keys import WHOLE_TENANT
-from rules.limits.limit import ANY, Level, Limits, Metered, Over, Plan, Rate, Slots, Spend, Where
+from rules.limits.keys import WHOLE_TENANT, meter_part
+from rules.limits.limit import ANY, BY, Budget, Level, Limits, Metered, Over, Plan, Rate, Slots, Spend, Where
+from rules.limits.windows import RUN
 from rules.meters import meter_named
 from rules.meters.meter import ONE
 from rules.policy.limit_models import LimitsDocument, RateDocument, SpendDocument, bytes_of
@@ -90,6 +92,18 @@ def _spend(document: SpendDocument) -> Spend:
     )
 
 
+def _budget(level: Level, spend: Spend) -> Budget:
+    by = tuple(name for name in BY if name in spend.by or (name == RUN and spend.per == RUN))
+    return Budget(spend, (level.tenant, level.scope, _counted(spend), spend.per), by)
+
+
+def _counted(spend: Spend) -> str:
+    """What a budget counts: for prices the currency alone, as it always was."""
+    if spend.meter == PRICE and spend.currency is not None:
+        return spend.currency
+    return meter_part(spend.meter, spend.currency)
+
+
 def _metered(levels: tuple[Level, ...], connections: Mapping[str, "Connection"]) -> dict[str, tuple[Metered, ...]]:
     names = list(dict.fromkeys(spend.meter for level in levels for spend in level.limits.spends))
     found = {}
@@ -106,9 +120,9 @@ def _one(name: str, levels: tuple[Level, ...], connection: "Connection") -> Mete
     if fed is None:
         return None
     counting = tuple(
-        (level.scope, spends)
+        budgets
         for level in levels
-        if (spends := tuple(spend for spend in level.limits.spends if spend.meter == name))
+        if (budgets := tuple(_budget(level, spend) for spend in level.limits.spends if spend.meter == name))
     )
-    by_tool = any("tool" in spend.by for _, spends in counting for spend in spends)
+    by_tool = any("tool" in budget.by for budgets in counting for budget in budgets)
     return Metered(meter, name, counting, fed.tools, fed.told and not by_tool)

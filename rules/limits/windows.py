@@ -62,6 +62,8 @@ _CALENDARS: Final[Mapping[str, _Calendar]] = MappingProxyType(
 PERIODS: Final = (*_CALENDARS, RUN)
 """What an amount is counted over."""
 _OF_A_RUN: Final = Window(RUN, 0)
+_LAST: Final[dict[tuple[str, str], tuple[float, Window, ZoneInfo]]] = {}
+"""What was found last, by period and zone: most calls ask for the same. As many as there are zones at the most."""
 
 
 def window_of(per: str, now: datetime, zone: ZoneInfo) -> Window:
@@ -73,13 +75,20 @@ def window_of(per: str, now: datetime, zone: ZoneInfo) -> Window:
         raise ValueError("now must be aware")
     if per == RUN:
         return _OF_A_RUN
+    second = now.timestamp()
+    last = _LAST.get((per, zone.key))
+    # Windows follow each other, so whatever lies between an instant of a window and its end lies in it.
+    if last is not None and last[0] <= second < last[1].resets_at and last[2] is zone:
+        return last[1]
     calendar = _CALENDARS[per]
     begins = calendar.floor(now.astimezone(zone).replace(tzinfo=None, fold=0))
     window = _window(per, begins, zone)
-    while window.resets_at <= now.timestamp():
+    while window.resets_at <= second:
         # Clocks were set back across its end: the next window has begun already and does not end again.
         begins = calendar.following(begins)
         window = _window(per, begins, zone)
+    if zone.key is not None:
+        _LAST[per, zone.key] = second, window, zone
     return window
 
 
