@@ -15,6 +15,7 @@ from proxy.openings import Openings
 from proxy.replies.definitions import Definitions
 from proxy.replies.mcp import is_mcp
 from proxy.usage.memory import Memory
+from proxy.usage.units import units_told
 from proxy.usage.used import Used
 from proxy.world import Clock, World
 from rules.call import Call, Facts
@@ -24,7 +25,7 @@ from rules.decide import decide
 from rules.decision import Allowed, Decision, Denied, Reason
 from rules.inputs import Again, Body, DecisionInputs, judge_again
 from rules.lookups import wanted
-from rules.matching import counts_tokens, judged_by_body
+from rules.matching import counted_units, counts_tokens, judged_by_body
 from rules.policy.compile import TenantPolicy
 from rules.prices.estimate import estimated
 from rules.timing import holds_still, timing_of
@@ -86,6 +87,7 @@ class Deciding:
             facts = replace(facts, changed=changed)
         journey.actions = tuple(action.bare() for action in facts.actions)
         journey.used = await self._used(journey, call, facts)
+        journey.units = units_told(journey.actions, counted_units(call, facts))
         if (want := await self._judge(journey, wanted, call, facts)) is not None:
             journey.credential = credential_for(self._world, facts)
             facts = await self._lookups.ask(journey, live, call, facts, want)

@@ -46,7 +46,7 @@ def egress_head(journey: Journey, call: Call, connection: Connection) -> Head:
     if presented is not None and presented.header is not None:
         remove |= {presented.header}
     add: tuple[tuple[bytes, bytes], ...] = ()
-    if is_mcp(journey) or (journey.used is not None and journey.used.reads_body):
+    if is_mcp(journey) or journey.reads_reply:
         # Its answer is read, so it is asked for as it is: without the field any coding will do (RFC 9110 12.5.3).
         remove |= {b"accept-encoding"}
         add = ((b"accept-encoding", b"identity"),)

@@ -10,8 +10,11 @@ from proxy.attempt import Attempt, Hold, Result
 from proxy.costs import Cost
 from proxy.exchange import Exchange
 from proxy.fulfil import Credential
+from proxy.http.response_head import ResponseHead
 from proxy.live import LiveCall
 from proxy.upload import Upload
+from proxy.usage.tap import Tap
+from proxy.usage.units import UnitsTold
 from proxy.usage.used import Used
 from rules.action import Action
 from rules.call import Call
@@ -54,7 +57,7 @@ class Journey:
     __slots__ = (
         "actions", "allowed", "attempt", "body", "call", "connection", "cost", "credential", "decided", "exchange",
         "hold", "inspected", "judged_at", "live", "mark", "policy", "policy_epoch", "request_id", "timing", "told",
-        "upload", "used",
+        "units", "upload", "used",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange) -> None:
@@ -89,6 +92,8 @@ class Journey:
         """What is known of meters by what was really sent and answered, in micro-units."""
         self.used: Used | None = None
         """Of a call that is paid by what it uses."""
+        self.units: UnitsTold | None = None
+        """Of a call whose reply says how many of what it asked for it got."""
 
     @property
     def call_id(self) -> str:
@@ -104,5 +109,17 @@ class Journey:
         """What is due by how the call ended, by meter."""
         if self.cost is None:
             return {}
-        used = {} if self.used is None else self.used.told(whole=result.status == "confirmed")
+        told = self.used or self.units
+        used = {} if told is None else told.told(whole=result.status == "confirmed")
         return self.cost.due(result, {**self.told, **used})
+
+    def begin_reading(self, response: ResponseHead) -> Tap | None:
+        """The tap that the reply's body goes past, where it says what the call used."""
+        reads = self.used or self.units
+        return None if reads is None else reads.begin(response)
+
+    @property
+    def reads_reply(self) -> bool:
+        """Whether the reply's body has to be readable."""
+        reads = self.used or self.units
+        return reads is not None and reads.reads_body

@@ -329,7 +329,7 @@ class Pipeline:
                 keep_alive=self._may_keep(journey),
                 rewrite=rewriter_for(journey, call),
                 filtering=reply_filter_for(journey, call, self._deciding.definitions, self._clock()),
-                tap=None if journey.used is None else journey.used.begin(response),
+                tap=journey.begin_reading(response),
             )
         except UpstreamError as error:
             logger.warning("call %s: upstream: %s", call.id, error.operator_detail)

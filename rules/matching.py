@@ -14,6 +14,7 @@ from rules.policy.compile import Account, Connection
 from rules.policy.matcher import TOLD, Matcher, Rule
 from rules.policy.templates import normal_segments
 
+_NO_UNITS: frozenset[str] = frozenset()
 _UNCLASSIFIED: tuple[Action | None, ...] = (None,)
 
 
@@ -136,6 +137,15 @@ def counts_tokens(call: Call, facts: Facts) -> bool:
     if account is None or connection is None:
         return False
     return connection.book is not None or any(m.name == TOKENS for m in account.plan.on(connection.name))
+
+
+def counted_units(call: Call, facts: Facts) -> frozenset[str]:
+    """The meters that limits count the call by."""
+    account = None if facts.policy is None else facts.policy.accounts.get(call.principal.account)
+    connection = facts.connection
+    if account is None or connection is None:
+        return _NO_UNITS
+    return frozenset(metered.name for metered in account.plan.on(connection.name)) or _NO_UNITS
 
 
 def _booked(connection: Connection, facts: Facts) -> bool:

@@ -90,6 +90,7 @@ def tool_view(tool: Tool) -> dict[str, Json]:
         "recipients": tool.recipients_text,
         "recipients_kind": None if tool.recipients_text is None else tool.recipients_kind,
         "lookups": [{"given": lookup.given, "get": lookup.target} for lookup in tool.lookups],
+        "told": {unit: at if isinstance(at, str) else ".".join(at) for unit, at in tool.told},
         "usage": None if tool.usage is None else _usage_view(tool.usage),
         "costs": "unknown" if tool.unpriced else None,
         "batch": tool.batch,

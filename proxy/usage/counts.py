@@ -37,6 +37,14 @@ def read_counts(data: bytes, counts: Mapping[str, Path]) -> Counts:
     return found
 
 
+def read_count(data: bytes) -> int:
+    """The one count that the JSON is. Raises `Impossible`."""
+    try:
+        return _possible(read_json(data))
+    except ContentRefused as error:
+        raise Impossible from error
+
+
 def read_header(value: bytes | None) -> int:
     """The count in a header. Raises `Impossible`."""
     if value is None or not value.isdigit() or len(value) > 15:

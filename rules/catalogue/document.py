@@ -18,7 +18,7 @@ from pydantic.json_schema import WithJsonSchema
 from rules.catalogue import tool as compiled
 from rules.catalogue.effect import Effect
 from rules.catalogue.known import ENDPOINT, KnownService
-from rules.catalogue.usage_document import UsageDocument, usage_of
+from rules.catalogue.usage_document import UsageDocument, check_place_in_reply, place_in_reply, usage_of
 from rules.conditions.condition import MAX_LENGTH, compile_expression
 from rules.conditions.currency import EXPONENTS
 from rules.policy import values
@@ -137,6 +137,12 @@ class ToolDocument(_Document):
         max_length=8,
         description="What a limit can count of it by this name, and how many.",
     )
+    told: dict[UnitName, Annotated[str, AfterValidator(check_place_in_reply)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=8,
+        description="Where a reply says how many of a unit it really was: keys of its JSON, or `header NAME`.",
+    )
     lookups: list[LookupDocument] | None = Field(default=None, min_length=1, max_length=8)
     usage: UsageDocument | None = Field(default=None, description="What its calls use that their replies tell.")
     costs: Literal["unknown"] | None = Field(default=None, description="`unknown`: what a call costs nobody can tell.")
@@ -151,10 +157,17 @@ class ToolDocument(_Document):
             raise ValueInvalid("unit: there is no amount", "remove it")
         if sum(text is not None for text in (self.recipients, self.mail, self.message)) > 1:
             raise ValueInvalid("recipients stand in one place", "keep one of recipients:, mail: and message:")
+        if self.told is not None and not self.told.keys() <= (self.units or {}).keys():
+            raise ValueInvalid("told: a reply corrects what a request says", "say the same units in units:")
+        if self.told is not None and self.usage is not None:
+            raise ValueInvalid("told: a reply that tells its usage tells nothing else", "keep one of told: and usage:")
         if self.usage is not None and self.costs is not None:
             raise ValueInvalid("costs: usage tells what a call costs", "remove one of them")
-        if self.usage is not None and (self.call is None or any(_FIELD.fullmatch(call) for call in self.call)):
-            raise ValueInvalid("usage: only a call of its own has a reply of its own", "write METHOD and path in call:")
+        told = next((key for key in ("usage", "told") if getattr(self, key) is not None), None)
+        if told is not None and (self.call is None or any(_FIELD.fullmatch(call) for call in self.call)):
+            raise ValueInvalid(
+                f"{told}: only a call of its own has a reply of its own", "write METHOD and path in call:"
+            )
         if self.effect == "read" and self.undo is not None:
             raise ValueInvalid("undo: nothing has to undo a read", "remove it")
         return self
@@ -256,6 +269,7 @@ def _tool(document: ServiceDocument, name: str, tool: ToolDocument) -> compiled.
         recipients_text=recipients,
         recipients_kind=kind,  # type: ignore[arg-type]  # one of the three above
         units_text=tuple(sorted((tool.units or {}).items())),
+        told=tuple((unit, place_in_reply(text)) for unit, text in sorted((tool.told or {}).items())),
         lookups=tuple(_lookup(name, lookup) for lookup in tool.lookups or ()),
         usage=None if tool.usage is None else usage_of(tool.usage),
         unpriced=tool.costs is not None,

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from rules.catalogue.effect import Effect
-from rules.catalogue.usage import Usage
+from rules.catalogue.usage import Path, Usage
 from rules.conditions.condition import Expression, compile_expression
 from rules.policy.templates import Template
 
@@ -61,6 +61,8 @@ class Tool:
     recipients_kind: Literal["text", "mail", "message"] = "text"
     units_text: tuple[tuple[str, str], ...] = ()
     """What a limit can count of a call, by name, and where it stands."""
+    told: tuple[tuple[str, Path | str], ...] = ()
+    """Units of which the reply says how many it really was: the keys of its JSON to it, or the name of a header."""
     lookups: tuple[Lookup, ...] = ()
     usage: Usage | None = None
     """What its calls use that their replies tell; None: nothing, or it is `unpriced`."""

@@ -19,6 +19,21 @@ def _check_path(value: str) -> str:
     return value
 
 
+def check_place_in_reply(value: str) -> str:
+    """A place in a reply's JSON, or one of its headers: `meta.rows`, `header X-Rows`."""
+    kind, _, name = value.partition(" ")
+    if kind == "header":
+        _check_header(name)
+    else:
+        _check_path(value)
+    return value
+
+
+def place_in_reply(text: str) -> Path | str:
+    """The keys to it, or the header's name in lower case."""
+    return text.removeprefix("header ").lower() if text.startswith("header ") else _path(text)
+
+
 def _check_header(value: str) -> str:
     if not _HEADER.fullmatch(value):
         raise ValueInvalid("not the name of a header", "write it as in X-Tokens-Used")

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -21,6 +22,16 @@ def test_the_example_of_usage_is_valid() -> None:
     usage = known_service(ServiceDocument.model_validate(reading.data)).tools["ours.ask"].usage
     assert usage is not None
     assert usage.events == (("start", "usage"), ("usage",))
+
+
+def test_the_example_of_what_a_reply_corrects_is_valid() -> None:
+    (text,) = re.findall(r"^```yaml told\n(.*?)^```$", DOC, re.M | re.S)
+    reading, errors = read(f"catalogue: 1\nservice: crm\ntools:\n{indent(text, '  ')}".encode(), "crm.yaml")
+    assert reading is not None
+    assert not errors
+    tools = known_service(ServiceDocument.model_validate(reading.data)).tools
+    assert tools["crm.search"].told == (("rows", ("meta", "count")),)
+    assert tools["crm.export"].told == (("rows", "x-rows"),)
 
 
 def test_the_example_is_valid() -> None:
