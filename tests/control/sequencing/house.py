@@ -79,7 +79,8 @@ def outcome(call: str, seq: int, attempt: int = 1, http: int = 200, micros: int 
 def denied(worker: str, call: str) -> dict[str, object]:
     content = intent(worker, call)
     decision = {**content["decision"], "verdict": "deny"}  # type: ignore[dict-item]
-    return {**{name: content[name] for name in ("call", "attempt", "agent", "op", "env")}, "decision": decision}
+    shared = {name: content[name] for name in ("call", "attempt", "agent", "op", "env")}
+    return {**shared, "decision": decision, "answered": {"http": 403}}
 
 
 class Sequencer:

@@ -1,0 +1,196 @@
+"""Whatever a connection says, it ends that connection alone: the others' records go on being written."""
+
+import asyncio
+import json
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from control.sequencing.server import Service
+from control.sequencing.wire import MAX_FRAME, Frames, Identity, frame
+from control.state.folder import Folder
+from control.stores.lock_store import SqliteLockStore, open_register
+from ledger import Ledger
+from tests.control.sequencing.house import TENANT, Sequencer, denied, intent, outcome, records, remote
+
+SECONDS = 30
+
+
+def hello(identity: Identity, **changes: object) -> bytes:
+    said = {"hello": 1, "role": "worker", "name": identity.name, "proof": identity.proof, "open": [], "withdrawn": []}
+    return frame({**said, **changes})
+
+
+def long(length: int) -> bytes:
+    return struct.pack(">I", length)
+
+
+def connected(folder: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(SECONDS)
+    connection.connect(str(folder / "ledger.sock"))
+    return connection
+
+
+def ended(connection: socket.socket) -> bool:
+    """The other end has closed it."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    return True
+
+
+ME = Identity.make("w9")
+BEFORE: dict[str, bytes] = {
+    "no JSON": long(4) + b"{]{]",
+    "no UTF-8": long(4) + b'"\xff"\n',
+    "no object": long(2) + b"[]",
+    "an empty frame": long(0),
+    "an oversized frame": long(MAX_FRAME + 1),
+    "the longest length": b"\xff\xff\xff\xff",
+    "HTTP": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "another version": hello(ME, hello=2),
+    "no version": frame({"name": ME.name, "proof": ME.proof}),
+    "another's proof": hello(ME, proof="00" * 16),
+    "a proof that is no text": hello(ME, proof=7),
+    "no such role": hello(ME, role="root"),
+    "the control side, from elsewhere": hello(ME, role="control"),
+    "open that is no list": hello(ME, open={}),
+    "open of no numbers": hello(ME, open=[None]),
+    "withdrawn of no pairs": hello(ME, withdrawn=[["c_1"]]),
+    "nested beyond measure": long(200_000) + b'{"hello":' + b"[" * 199_991,
+    "a submission before the hello": frame({"submit": []}),
+    "one before the welcome": hello(ME) + frame({"submit": []}),
+}
+AFTER: dict[str, bytes] = {
+    "an unknown kind": frame({"what": 1}),
+    "no list": frame({"submit": 7}),
+    "no item": frame({"submit": [7]}),
+    "a short item": frame({"submit": [[1, "call.denied", TENANT]]}),
+    "a number that is none": frame({"submit": [["1", "call.denied", TENANT, {}]]}),
+    "a number twice": frame({"submit": [[1, "call.denied", TENANT, {}], [1, "call.denied", TENANT, {}]]}),
+    "a number from before": frame({"submit": [[0, "call.denied", TENANT, {}]]}),
+    "a type that is none": frame({"submit": [[1, 7, TENANT, {}]]}),
+    "a tenant that is none": frame({"submit": [[1, "call.denied", None, {}]]}),
+    "content that is none": frame({"submit": [[1, "call.denied", TENANT, []]]}),
+    "again without content": frame({"again": [[1, TENANT, None, 0]]}),
+    "again from before the beginning": frame({"again": [[1, TENANT, {}, -1]]}),
+    "a second hello": hello(ME),
+}
+
+
+@pytest.fixture
+def bystander(folder: Path, sequencer: Sequencer) -> Iterator[None]:
+    """A worker that is there before and after, and is served both times."""
+    worker = remote(folder)
+    receipt = worker.submit("call.intent", TENANT, intent(worker.worker, "c_by")).result(SECONDS)
+    sent = worker._line
+    yield
+    worker.submit("call.outcome", TENANT, outcome("c_by", receipt.seq)).result(SECONDS)
+    assert worker._line is sent, "its connection has been cut"
+    worker.close()
+    assert {body["call"] for body in records(folder, "call.intent", "call.denied")} == {"c_by"}
+
+
+@pytest.mark.usefixtures("bystander")
+def test_garbage_before_the_welcome(folder: Path) -> None:
+    for name, data in BEFORE.items():
+        with connected(folder) as connection:
+            connection.sendall(data)
+            assert ended(connection), name
+
+
+@pytest.mark.usefixtures("bystander")
+def test_garbage_after_the_welcome(folder: Path) -> None:
+    for name, data in AFTER.items():
+        with connected(folder) as connection:
+            connection.sendall(hello(Identity.make("w9")))
+            assert b"welcome" in connection.recv(65536), name
+            connection.sendall(data)
+            assert ended(connection), name
+
+
+@pytest.mark.usefixtures("bystander")
+def test_halves_and_bytes_turned_over(folder: Path) -> None:
+    """A cut at any place, and changed bytes: no record comes of it, and nobody else notices."""
+    chance = random.Random(5)
+    whole = hello(Identity.make("w9"))
+    for _ in range(60):
+        data = bytearray(whole)
+        data[chance.randrange(4, len(data))] ^= 1 << chance.randrange(8)
+        with connected(folder) as connection:
+            connection.sendall(data[: chance.randrange(len(data))] if chance.random() < 0.5 else data)
+
+
+@pytest.mark.usefixtures("sequencer")
+def test_a_connection_that_says_nothing_is_closed(folder: Path) -> None:
+    with connected(folder) as connection:
+        connection.sendall(long(100))
+        told = Frames().feed(connection.recv(65536))
+        assert told == [{"refused": "no hello came"}]
+
+
+def test_another_user_is_not_heard(folder: Path) -> None:
+    """As whom the kernel vouches for; here by the check itself, for a test has one uid."""
+
+    async def scene() -> bytes:
+        register = open_register(folder / "register.sqlite")
+        ledger = Ledger.open(
+            folder / "ledger", keys=folder / "keys", lock_store=SqliteLockStore(register), keep_open=True
+        )
+        asked: list[int] = []
+
+        def admits(uid: int) -> bool:
+            asked.append(uid)
+            return False
+
+        service = Service(ledger, Folder.beside(folder), admits=admits)
+        await service.start(folder / "ledger.sock")
+        reader, writer = await asyncio.open_unix_connection(str(folder / "ledger.sock"))
+        writer.write(hello(ME))
+        try:
+            said = await reader.read()
+        except ConnectionResetError:
+            said = b""
+        writer.close()
+        await service.stop()
+        await asyncio.to_thread(ledger.close)
+        register.close()
+        assert len(asked) == 1
+        return said
+
+    assert asyncio.run(scene()) == b""
+
+
+def test_frames_come_apart_at_any_byte() -> None:
+    messages = [{"n": number, "text": "x" * number} for number in range(40)]
+    stream = b"".join(frame(message) for message in messages)
+    for size in (1, 2, 3, 5, 7, 64, 1000):
+        frames = Frames()
+        got = [one for at in range(0, len(stream), size) for one in frames.feed(stream[at : at + size])]
+        assert got == messages
+    assert json.loads(frame(messages[3])[4:]) == messages[3]
+
+
+def test_a_slow_reader_is_not_listened_to(folder: Path, sequencer: Sequencer) -> None:
+    """Who takes no answers gives no submissions: what is kept for it is bounded."""
+    identity = Identity.make("w9")
+    with connected(folder) as connection:
+        connection.sendall(hello(identity))
+        connection.recv(65536)
+        connection.settimeout(1)
+        number = 0
+        with pytest.raises(TimeoutError):
+            while number < 3_000_000:
+                items = [[number + at, "call.outcome", TENANT, {}] for at in range(1, 501)]
+                number += 500
+                connection.sendall(frame({"submit": items}))
+    other = remote(folder, "w8")
+    other.submit("call.denied", TENANT, denied(other.worker, "c_1")).result(SECONDS)
+    other.close()
