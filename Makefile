@@ -71,6 +71,10 @@ stress: $(READY) ## Measure what one account's flood costs another (two to three
 bench-decide: $(READY) ## Measure what a decision costs, by rules and by tenants (five minutes)
 	@$(VENV)/bin/python -m benchmarks.deciding $(ARGS)
 
+.PHONY: bench-limits
+bench-limits: $(READY) ## Measure what limits cost a call, embedded and shared (one minute)
+	@$(VENV)/bin/python -m benchmarks.limits $(ARGS)
+
 # -- the environment --------------------------------------------------------------------------------------------------
 
 .PHONY: setup

@@ -190,18 +190,16 @@ class EmbeddedReservations:
     def _take(
         self, claim: Claim, now_us: int, hold: _Hold, undo: list[Callable[[], None]], paid: bool
     ) -> Claim | Refused:
-        match claim:
-            case RateClaim():
-                return self._take_rate(claim, now_us, undo)
-            case LeaseClaim():
-                return self._take_lease(claim, hold, undo)
-            case SpendClaim():
-                return replace(claim, amount_micros=0) if paid else self._take_spend(claim, hold, undo)
-            case PauseClaim():
-                until_us = self._pauses.get(claim.key, 0)
-                return paused(claim, until_us - now_us) if until_us > now_us else claim
-            case OnceClaim():
-                return self._take_once(claim, now_us, hold, undo)
+        if isinstance(claim, RateClaim):
+            return self._take_rate(claim, now_us, undo)
+        if isinstance(claim, LeaseClaim):
+            return self._take_lease(claim, hold, undo)
+        if isinstance(claim, SpendClaim):
+            return replace(claim, amount_micros=0) if paid else self._take_spend(claim, hold, undo)
+        if isinstance(claim, PauseClaim):
+            until_us = self._pauses.get(claim.key, 0)
+            return paused(claim, until_us - now_us) if until_us > now_us else claim
+        return self._take_once(claim, now_us, hold, undo)
 
     def _take_rate(self, claim: RateClaim, now_us: int, undo: list[Callable[[], None]]) -> Claim | Refused:
         before = self._tats.get(claim.key)

@@ -10,38 +10,41 @@ MAX_MICROS: Final = 2**53 - 1
 """9,007,199,254 whole units. A store that computes with binary floating point is exact up to here, and caps higher than
 this are refused by all, so that no cap changes its meaning with the store."""
 
+_MAX_RATE_US: Final = MAX_MICROS // 4
+
 ONCE_SECONDS: Final = 86_400
 """How long an idempotency key is remembered after its last attempt."""
 
 
 def check(claims: tuple[Claim, ...]) -> None:
     """Raises ValueError for claims that mean nothing or belong to several tenants: they must not be taken for none."""
-    tenant = None
+    tenant = ""
     for claim in claims:
-        match claim:
-            case RateClaim():
-                if claim.interval_us < 1 or claim.burst < 1 or claim.interval_us * claim.burst > MAX_MICROS // 4:
-                    raise ValueError(
-                        "a rate needs an interval of at least 1 us, a burst of at least 1, within 71 years"
-                    )
-            case LeaseClaim():
-                if claim.max < 1:
-                    raise ValueError("a concurrency cap is at least 1")
-            case SpendClaim():
-                if not (0 <= claim.amount_micros <= MAX_MICROS and 0 <= claim.max_micros <= MAX_MICROS):
-                    raise ValueError(f"amounts and caps are between 0 and {MAX_MICROS} micro-units")
-                if not claim.window:
-                    raise ValueError("a spend claim has a window")
-            case PauseClaim():
-                pass
-            case OnceClaim():
-                if not claim.digest:
-                    raise ValueError("an idempotency key comes with the digest of what is asked")
-            case _:  # a kind of claim that a newer policy asks and this store does not know
-                raise ValueError(f"unknown claim {type(claim).__name__}")
-        if not claim.key or not claim.key[0] or claim.key[0] != (tenant or claim.key[0]):
+        if isinstance(claim, SpendClaim):
+            _check_spend(claim)
+        elif isinstance(claim, LeaseClaim):
+            if claim.max < 1:
+                raise ValueError("a concurrency cap is at least 1")
+        elif isinstance(claim, RateClaim):
+            interval_us, burst = claim.interval_us, claim.burst
+            if interval_us < 1 or burst < 1 or interval_us * burst > _MAX_RATE_US:
+                raise ValueError("a rate needs an interval of at least 1 us, a burst of at least 1, within 71 years")
+        elif isinstance(claim, OnceClaim):
+            if not claim.digest:
+                raise ValueError("an idempotency key comes with the digest of what is asked")
+        elif not isinstance(claim, PauseClaim):  # a kind of claim that a newer policy asks and this store does not know
+            raise ValueError(f"unknown claim {type(claim).__name__}")
+        key = claim.key
+        if not key or key[0] != (tenant or key[0]) or not key[0]:
             raise ValueError("all claims of a call are of one tenant, named first in their keys")
-        tenant = claim.key[0]
+        tenant = key[0]
+
+
+def _check_spend(claim: SpendClaim) -> None:
+    if not (0 <= claim.amount_micros <= MAX_MICROS and 0 <= claim.max_micros <= MAX_MICROS):
+        raise ValueError(f"amounts and caps are between 0 and {MAX_MICROS} micro-units")
+    if not claim.window:
+        raise ValueError("a spend claim has a window")
 
 
 def told(spent: object, meter: str, most: int) -> int:

@@ -64,8 +64,9 @@ class Link:
             await asyncio.wait((self._task,))
         self._end_turn()
         if self._wire is not None:
-            self._wire.abort("closed by us")
-            self._wire = None
+            wire, self._wire = self._wire, None
+            wire.abort("closed by us")
+            await asyncio.wait((wire.lost,))
         self.state = "open"
 
     @property
