@@ -244,10 +244,10 @@ class ReservationsMachine(RuleBasedStateMachine):
             assert spent == sum(ended for _, ended in mine if ended is not None)
 
 
-def run(machine: type[ReservationsMachine], loop: asyncio.AbstractEventLoop, subject: Callable[[], Subject]) -> None:
+def run(loop: asyncio.AbstractEventLoop, subject: Callable[[], Subject], examples: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: machine(loop, subject()),
-        settings=settings(max_examples=80, stateful_step_count=30, deadline=None),
+        lambda: ReservationsMachine(loop, subject()),
+        settings=settings(max_examples=examples, stateful_step_count=30, deadline=None),
     )
 
 
@@ -259,7 +259,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def test_the_embedded_store(loop: asyncio.AbstractEventLoop) -> None:
-    run(ReservationsMachine, loop, Embedded)
+    run(loop, Embedded, 80)
 
 
 def test_the_shared_store(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
@@ -270,4 +270,4 @@ def test_the_shared_store(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> No
             shared.client.flushall()
             return loop.run_until_complete(shared.start())
 
-        run(ReservationsMachine, loop, subject)
+        run(loop, subject, 40)

@@ -14,6 +14,7 @@ for at = 5, 3 + 2 * slots, 2 do
   -- Also those that were taken again after the server had lost the reservation.
   redis.call('ZREM', root .. ':l:' .. ARGV[at], ARGV[at + 1])
 end
+enter(redis.call('GET', root))
 if not epoch then
   return 0
 end

@@ -5,7 +5,9 @@
 -- Answers 1; 0 when a generation is in force for this server already, and nothing was done.
 
 local last = #ARGV
-if generation and ARGV[last - 1] == 'G' and run == ARGV[last] then
+look_at_clock()
+enter(redis.call('GET', root))
+if epoch and ARGV[last - 1] == 'G' and run == ARGV[last] then
   return 0
 end
 local loading = root .. ':' .. ARGV[1] .. ':'

@@ -2,6 +2,7 @@
 
 -- The longest pause that was asked for counts. ARGV: key, length in us.
 
+look_at_clock()
 local length = tonumber(ARGV[2])
 local key = root .. ':p:' .. ARGV[1]
 local before = redis.call('GET', key)

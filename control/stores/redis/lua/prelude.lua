@@ -10,7 +10,7 @@
 --
 -- What outlives a loss of data is outside the generation: rates, slots and pauses heal by themselves in time; budgets
 -- do not. Times are microseconds of the server's clock. Numbers are doubles, exact to 2^53; `tostring` would keep
--- fourteen digits only, so numbers are written by `text`, and sums are made by HINCRBY.
+-- fourteen digits only, so numbers are written by `text`.
 
 local root = KEYS[1]
 local DAY = 86400000
@@ -20,31 +20,30 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-
-local epoch, run
-local generation = redis.call('GET', root)
-if generation then
-  local cut = string.find(generation, '\n', 1, true)
-  epoch = root .. ':' .. string.sub(generation, 1, cut - 1) .. ':'
-  run = string.sub(generation, cut + 1)
+-- Each command costs the server more than all the arithmetic around it, so scripts look at what they need and no more.
+local clock, now
+local function look_at_clock()
+  clock = redis.call('TIME')
+  now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 end
 
--- Adds to what is spent in a window, if that is still the newest; a sum beyond exact numbers stays there.
-local function spend(budget, window, reserved, spent)
+local epoch, run
+local function enter(generation)
+  if generation then
+    local cut = string.find(generation, '\n', 1, true)
+    epoch = root .. ':' .. string.sub(generation, 1, cut - 1) .. ':'
+    run = string.sub(generation, cut + 1)
+  end
+end
+
+-- Takes out of what is set aside in a window, and adds to what is spent, if that is still the newest; a sum beyond exact
+-- numbers stays there.
+local function spend(budget, window, reserved, spent, withdrawn)
   local key = epoch .. 'b:' .. budget
-  local found = redis.call('HMGET', key, 'w', 's')
-  if found[1] ~= window then
-    return
-  end
-  if reserved ~= '0' then
-    redis.call('HINCRBY', key, 'r', '-' .. reserved)
-  end
-  if tonumber(found[2]) + tonumber(spent) > MAX then
-    redis.call('HSET', key, 's', text(MAX))
-  elseif spent ~= '0' then
-    redis.call('HINCRBY', key, 's', spent)
+  local found = redis.call('HMGET', key, 'w', 's', 'r')
+  if found[1] == window then
+    local sum = math.min(tonumber(found[2]) - tonumber(withdrawn) + tonumber(spent), MAX)
+    redis.call('HSET', key, 's', text(math.max(sum, 0)), 'r', text(tonumber(found[3]) - tonumber(reserved)))
   end
 end
 
@@ -58,21 +57,22 @@ end
 
 -- Ends a reservation; false when there is none. `how`: settle, release, void, lost.
 local function finish(id, how, told)
-  local record = redis.call('GET', epoch .. 'h:' .. id)
+  local record = redis.call('GETDEL', epoch .. 'h:' .. id)
   if not record then
     return false
   end
-  redis.call('DEL', epoch .. 'h:' .. id)
   redis.call('ZREM', epoch .. 'x', id)
   local hold = cjson.decode(record)
-  for _, lease in ipairs(hold.leases) do
-    redis.call('ZREM', root .. ':l:' .. lease[1], lease[2])
+  if how == 'lost' or how == 'void' then -- else its process names its slots
+    for _, lease in ipairs(hold.leases) do
+      redis.call('ZREM', root .. ':l:' .. lease[1], lease[2])
+    end
   end
   local whole = true
   for _, entry in ipairs(hold.spends) do
     local spent = due(entry, how, told)
     whole = whole and tonumber(spent) >= tonumber(entry[3])
-    spend(entry[1], entry[2], entry[3], spent)
+    spend(entry[1], entry[2], entry[3], spent, '0')
   end
   for _, once in ipairs(hold.onces) do
     local key = epoch .. 'o:' .. once[1]
@@ -108,11 +108,7 @@ local function correct(id, how, told)
   for _, entry in ipairs(hold.spends) do
     local spent = due(entry, how, told)
     whole = whole and tonumber(spent) >= tonumber(entry[3])
-    local key = epoch .. 'b:' .. entry[1]
-    if redis.call('HGET', key, 'w') == entry[2] then
-      redis.call('HINCRBY', key, 's', '-' .. entry[3] == '-0' and '0' or '-' .. entry[3])
-      spend(entry[1], entry[2], '0', spent)
-    end
+    spend(entry[1], entry[2], '0', spent, entry[3])
   end
   for _, once in ipairs(hold.onces) do
     local key = epoch .. 'o:' .. once[1]

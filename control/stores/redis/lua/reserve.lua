@@ -5,15 +5,6 @@
 --   R key interval burst | L key max | S budget window max amount ends-at meter | P key | O key digest
 -- Answers: {ok, paid, window of each S} | {no, position, ...} | {unready, why} | {void}
 
-if not epoch or run ~= ARGV[1] then
-  return { 'unready', epoch and 'the server was restarted' or 'the server holds no counters' }
-end
-local id, live = ARGV[2], tonumber(ARGV[5])
-if redis.call('EXISTS', root .. ':v:' .. id) == 1 then
-  return { 'void' }
-end
-reap()
-
 -- Windows order as bytes; Lua's own comparison follows the server's locale.
 local function newer(a, b)
   for i = 1, math.max(#a, #b) do
@@ -25,15 +16,39 @@ local function newer(a, b)
   return false
 end
 
--- Whether this is an attempt of a call that is charged already.
-local paid, at, last = false, 6, #ARGV
+-- What is read whatever the generation is, in one command.
+local id, live, last = ARGV[2], tonumber(ARGV[5]), #ARGV
 local SIZE = { R = 4, L = 3, S = 7, P = 2, O = 3 }
+local names, place, first_once = { root, root .. ':v:' .. id }, {}, nil
+local at = 6
 while at <= last do
+  local kind = ARGV[at]
+  if kind == 'R' or kind == 'P' then
+    names[#names + 1] = root .. (kind == 'R' and ':r:' or ':p:') .. ARGV[at + 1]
+    place[at] = #names
+  elseif kind == 'O' then
+    first_once = first_once or at
+  end
+  at = at + SIZE[kind]
+end
+local read = redis.call('MGET', unpack(names))
+
+enter(read[1])
+if not epoch or run ~= ARGV[1] then
+  return { 'unready', epoch and 'the server was restarted' or 'the server holds no counters' }
+end
+if read[2] then
+  return { 'void' }
+end
+look_at_clock()
+reap()
+
+-- Whether this is an attempt of a call that is charged already.
+local paid = first_once ~= nil
+at = first_once
+while paid and at <= last do
   if ARGV[at] == 'O' then
     paid = redis.call('HGET', epoch .. 'o:' .. ARGV[at + 1], 'p') == '1'
-    if not paid then
-      break
-    end
   end
   at = at + SIZE[ARGV[at]]
 end
@@ -48,7 +63,7 @@ while at <= last do
   if kind == 'R' then
     -- GCRA, as rules/limits/gcra.py. A bucket is at most empty: a server's clock set back must not lock it.
     local interval, burst = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-    local tat, full = tats[key] or tonumber(redis.call('GET', root .. ':r:' .. key) or 0), now + burst * interval
+    local tat, full = tats[key] or tonumber(read[place[at]] or 0), now + burst * interval
     if tat > full then
       tat = full -- for good, also when the call is refused: else it would stay full for ever
       redis.call('SET', root .. ':r:' .. key, text(tat), 'PX', text(math.ceil((tat - now) / 1000) + 1000))
@@ -62,10 +77,12 @@ while at <= last do
     local zset, max = root .. ':l:' .. key, tonumber(ARGV[at + 2])
     local mine = slots[key]
     if not mine then
-      mine = { zset = zset, taken = 0 }
+      mine = { taken = 0, before = redis.call('ZCARD', zset) }
       slots[key] = mine
-      redis.call('ZREMRANGEBYSCORE', zset, '-inf', text(now))
-      mine.before = redis.call('ZCARD', zset)
+    end
+    if mine.before + mine.taken >= max and not mine.tidy then
+      mine.tidy = true
+      mine.before = mine.before - redis.call('ZREMRANGEBYSCORE', zset, '-inf', text(now))
     end
     if mine.before + mine.taken >= max then
       -- Nobody is promised a slot for longer than a time to live: these were taken before the clock was set back.
@@ -99,7 +116,7 @@ while at <= last do
       answer[#answer + 1] = budget.w
     end
   elseif kind == 'P' then
-    local pause = redis.call('GET', root .. ':p:' .. key)
+    local pause = read[place[at]]
     if pause then
       local till, length = string.match(pause, '^(%d+) (%d+)$')
       local wait = tonumber(till) - now
@@ -129,9 +146,14 @@ end
 for key, tat in pairs(tats) do
   redis.call('SET', root .. ':r:' .. key, text(tat), 'PX', text(math.ceil((tat - now) / 1000) + 1000))
 end
+-- Names' own times to live are long, and set now and then: what is in them goes by its own time.
+local now_and_then = now % 16 == 0
 for _, lease in ipairs(hold.leases) do
-  redis.call('ZADD', root .. ':l:' .. lease[1], text(now + live), lease[2])
-  redis.call('PEXPIRE', root .. ':l:' .. lease[1], text(live / 500))
+  local zset = root .. ':l:' .. lease[1]
+  redis.call('ZADD', zset, text(now + live), lease[2])
+  if now_and_then or slots[lease[1]].before == 0 then
+    redis.call('PEXPIRE', zset, 3600000)
+  end
 end
 for key, budget in pairs(budgets) do
   local name = epoch .. 'b:' .. key
@@ -139,10 +161,11 @@ for key, budget in pairs(budgets) do
   local ends = tonumber(budget.e) * 1000
   if ends == 0 then
     redis.call('PEXPIRE', name, 30 * DAY)
-  else
+  elseif budget.fresh then
     redis.call('PEXPIRE', name, text(math.max(0, ends - now / 1000) + 8 * DAY))
   end
   if budget.fresh then
+    now_and_then = true
     redis.call('SADD', epoch .. 'i', key)
     redis.call('PEXPIRE', epoch .. 'i', 60 * DAY)
   end
@@ -154,6 +177,8 @@ end
 if #hold.leases + #hold.spends + #hold.onces > 0 then
   redis.call('SET', epoch .. 'h:' .. id, cjson.encode(hold), 'PX', 2 * DAY)
   redis.call('ZADD', epoch .. 'x', text(now + live), id)
-  redis.call('PEXPIRE', epoch .. 'x', 40 * DAY)
+  if now_and_then then
+    redis.call('PEXPIRE', epoch .. 'x', 40 * DAY)
+  end
 end
 return answer
