@@ -1,6 +1,6 @@
 """What is judged: a call in its normalised form, and the facts around it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from rules.content.content import Content, Value
 
 if TYPE_CHECKING:
     from rules.action import Action
+    from rules.conditions.together import Together
     from rules.policy.compile import Connection, TenantPolicy
 
 
@@ -54,6 +55,12 @@ class Facts:
     """Whether the service was asked for what the request does not say."""
     found: Value = None
     """What the service answered to a lookup; None where there was none, or it failed."""
+    together: "Together | None" = field(default=None, init=False, repr=False, compare=False)
+    """What conditions were told last, while a decision is made: no fact of its own, and not in a copy."""
+
+    def remember(self, together: "Together | None") -> None:
+        """What conditions are told next is told from there; None: nothing of the call is kept for them any longer."""
+        object.__setattr__(self, "together", together)
 
     def asking_for(self, actions: "tuple[Action, ...]") -> "Facts":
         """The same, with what the call asks for. By hand, because every call is classified: `replace` takes longer than

@@ -43,6 +43,8 @@ def decide(call: Call, facts: Facts, guards: tuple[Guard, ...] = GUARDS) -> Deci
     # call that could not be judged is denied. Letting the error out would leave the answer to whoever catches it.
     except Exception:  # noqa: BLE001
         return Denied((_GUARD_FAILED,), policy)
+    finally:
+        facts.remember(None)
     if permits is None or policy is None:
         return Denied((_NOT_ALLOWED,), policy)
     return Allowed(permits.rules, permits.route, permits.claims, policy, permits.body)

@@ -6,7 +6,8 @@ from itertools import islice
 
 from rules.action import Action
 from rules.call import Call, Facts
-from rules.conditions.variables import OF_LOOKUP, Judged, values_of
+from rules.conditions.together import says
+from rules.conditions.variables import OF_LOOKUP
 from rules.limits.limit import Metered
 from rules.meters.tokens import TOKENS
 from rules.observing import observing
@@ -207,8 +208,8 @@ def heard(call: Call, facts: Facts, account: Account, *, allows: bool) -> tuple[
     matcher = account.allow if allows else account.deny
     found: dict[str, tuple[Rule, list[bool | None]]] = {}
     for action in facts.actions or _UNCLASSIFIED:
-        for rule, says in _judged(call, facts, account, matcher, action):
-            found.setdefault(rule.id, (rule, []))[1].append(says)
+        for rule, told in _judged(call, facts, account, matcher, action):
+            found.setdefault(rule.id, (rule, []))[1].append(told)
     return tuple((rule, _together(says, allows=allows)) for rule, says in found.values())
 
 
@@ -356,4 +357,4 @@ def holds(rule: Rule, call: Call, facts: Facts, action: Action | None = None) ->
     """What the rule's condition says of an action of the call; True where it has none, None where it cannot be told."""
     if rule.when is None:
         return True
-    return rule.when.holds(values_of(Judged(call, facts, rule.template, action), rule.when.reads))
+    return says(rule.when, call, facts, rule.template, action)

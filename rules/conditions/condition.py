@@ -16,7 +16,7 @@ from cel_expr_python import cel
 from rules.conditions.asked import Asked, asked_by
 from rules.conditions.clock import Clock, clock_of
 from rules.conditions.cost import check_cost
-from rules.conditions.currency import unit_of, written_out
+from rules.conditions.currency import EXPONENTS, unit_of, written_out
 from rules.conditions.syntax import read_syntax
 from rules.conditions.unknown import Unknown
 from rules.conditions.variables import CURRENCY, VARIABLES
@@ -25,8 +25,52 @@ from rules.policy.values import suggest
 
 MAX_LENGTH: Final = 2000
 """Characters. Longer ones are several rules."""
+_TOGETHER: Final = 64
+"""Conditions that share one making of CEL's values, whose memory is given back only with it."""
+_BUILDS: Final = re.compile(r"\+|\b(?:map|filter)\b")
+"""In the text of whatever makes lists and texts, which can be as large as the body, and larger."""
 _MESSAGE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): ([^\n]*)")
 _UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
+
+
+class Values:
+    """The values of variables, for any number of conditions. They are made into CEL's own once for several of these.
+
+    Belongs to one decision: it holds copies of what the call was sent with.
+    """
+
+    __slots__ = ("_activation", "_first", "_left", "_values", "said")
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values: dict[str, object] = dict(values)
+        self._activation: Any = None
+        self._left = 0
+        self._first = True
+        self.said: dict[str, bool | None] = {}
+        """What conditions said, by their texts."""
+
+    def add(self, values: Mapping[str, object]) -> None:
+        """More are known. What was said stands: a condition is asked only once all that it reads is there."""
+        self._values.update(values)
+        self._activation = None
+
+    def of(self, names: Iterable[str]) -> dict[str, object]:
+        """Those of these variables that are known."""
+        return {name: self._values[name] for name in names if name in self._values}
+
+    def evaluate(self, expression: Any, without: frozenset[str], *, alone: bool) -> Any:
+        """What CEL makes of it, not told some of them. Raises RuntimeError beyond the budget: each evaluation's own."""
+        if without:
+            return expression.eval(data={name: v for name, v in self._values.items() if name not in without})
+        # Most calls meet one condition: making what others could share would cost them more than it saves.
+        if alone or self._first:
+            self._first = False
+            return expression.eval(data=self._values)
+        if self._activation is None or self._left == 0:
+            self._activation = _OF_ALL.Activation(self._values)
+            self._left = _TOGETHER
+        self._left -= 1
+        return expression.eval(self._activation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +86,21 @@ class Condition:
     """What it asks of the time; None: nothing."""
     _asked: Asked = field(repr=False, compare=False)
     _expression: Any = field(repr=False, compare=False)
+    _builds: bool = field(repr=False, compare=False)
 
-    def holds(self, values: Mapping[str, object]) -> bool | None:
+    def holds(self, values: Values) -> bool | None:
         """Whether it is true for these values; None where that cannot be told. Never raises.
 
         Of the currencies in `currencies`, the call's own is the one whose `unit_of` is among the values.
         """
-        untold = self._asked.untold(values)
-        told = {name: value for name, value in values.items() if name not in untold} if untold else values
+        if self.text not in values.said:
+            values.said[self.text] = self._evaluated(values)
+        return values.said[self.text]
+
+    def _evaluated(self, values: Values) -> bool | None:
+        untold = self._asked.untold(values.of(self.reads))
         try:
-            found = self._expression.eval(data=told)
+            found = values.evaluate(self._expression, untold, alone=self._builds)
         except RuntimeError:  # beyond the budget
             return None
         value = found.value() if found.type() == cel.Type.BOOL else None
@@ -79,7 +128,7 @@ class Expression:
         return found.plain_value()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)  # all of the largest policy's, which are compiled several times while it is loaded
 def compile_condition(text: str) -> Condition:
     """The condition that a text says. Raises `ValueInvalid`, with the fix."""
     if len(text) > MAX_LENGTH:
@@ -95,7 +144,7 @@ def compile_condition(text: str) -> Condition:
     reads = {name for name in _NAMES if _needs(written, name, currencies)}
     clock = clock_of(written, lambda left, name, alone: _needs(left, name, currencies, alone=alone), frozenset(reads))
     told = frozenset(reads | ({CURRENCY} if currencies else set()))
-    return Condition(text, told, currencies, clock, asked, expression)
+    return Condition(text, told, currencies, clock, asked, expression, _BUILDS.search(text) is not None)
 
 
 @lru_cache(maxsize=4096)
@@ -170,4 +219,5 @@ _TYPES: Final[Mapping[str, Any]] = {
     "map(string, dyn)": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
 }
 _NAMES: Final = tuple(variable.name for variable in VARIABLES)
+_OF_ALL: Final = _environment(frozenset(EXPONENTS))
 _OF_CATALOGUE: Final = cel.NewEnv(variables={"args": cel.Type.DYN, "found": cel.Type.DYN})

@@ -1,6 +1,6 @@
 """The variables of a condition, in one table, and what each stands for in a call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 BODY: Final = "body"
+PATH: Final = "path"
 QUERY: Final = "query"
 NOW: Final = "now"
 """Of the time, alone and as the beginning of a name."""
@@ -142,7 +143,7 @@ VARIABLES: Final = (
         lambda judged: judged.asked.recipients(judged.found),
     ),
     Variable("method", "string", "The method, in capitals.", lambda judged: judged.call.method),
-    Variable("path", "map(string, string)", "The segments that the rule's `{name}`s stand for, decoded.", _path),
+    Variable(PATH, "map(string, string)", "The segments that the rule's `{name}`s stand for, decoded.", _path),
     Variable(QUERY, "map(string, dyn)", "The query's parameters; see below.", _query),
     Variable(BODY, "dyn", "The body; see below.", _body),
     Variable(NOW, "timestamp", "When the call is judged.", lambda judged: judged.facts.now),
@@ -159,13 +160,15 @@ VARIABLES: Final = (
 """A new variable is one line here; the reference is checked against it."""
 
 
-def values_of(judged: Judged, names: frozenset[str]) -> dict[str, object]:
+_VARIABLES: Final = {variable.name: variable for variable in VARIABLES}
+
+
+def values_of(judged: Judged, names: Iterable[str]) -> dict[str, object]:
     """The values of these variables, and the call's own currency as a unit; without those that have no value."""
     values: dict[str, object] = {}
-    for variable in VARIABLES:
-        if variable.name in names:
-            with suppress(Unknown):
-                values[variable.name] = variable.value(judged)
+    for name in names:
+        with suppress(Unknown):
+            values[name] = _VARIABLES[name].value(judged)
     if CURRENCY in values:
         values[unit_of(str(values[CURRENCY]))] = 1
     return values

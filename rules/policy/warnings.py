@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from rules.catalogue.effect import READING
+from rules.conditions.condition import Values
 from rules.policy.checks import compiled_rules
 from rules.policy.effects import only_reads
 from rules.policy.finding import (
@@ -51,7 +52,7 @@ def _condition(at: Location, rule: Rule, *, allows: bool) -> Iterator[Finding]:
     if rule.when is None:
         return
     # Without a value for any variable: what is told even so does not depend on one (`false && x` is false).
-    constant = rule.when.holds({})
+    constant = rule.when.holds(Values({}))
     if constant is False:
         message = f"the condition of {rule.id} is never true: it {'allows' if allows else 'denies'} nothing"
         yield Finding(at, message, f"mend the condition, or remove {rule.id}", False, name=CONSTANT_CONDITION)

@@ -1,5 +1,6 @@
 """A condition is compiled when the policy loads, and is true, false, or cannot be told."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.conditions.asked import MAX_BUILT
-from rules.conditions.condition import MAX_LENGTH, compile_condition, compile_expression
+from rules.conditions.condition import MAX_LENGTH, Values, compile_condition, compile_expression
 from rules.conditions.unknown import Unknown
 from rules.conditions.variables import VARIABLES
 from rules.policy.invalid import ValueInvalid
@@ -50,7 +51,7 @@ VALUES = {
     ],
 )
 def test_true_false_or_untold(text: str, holds: bool | None) -> None:
-    assert compile_condition(text).holds(VALUES) is holds
+    assert compile_condition(text).holds(Values(VALUES)) is holds
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_the_reference_lists_the_variables() -> None:
 
 def test_evaluation_is_bounded() -> None:
     body = {"l": list(range(20_000))}
-    assert compile_condition("body.l.all(a, a >= 0)").holds({"body": body}) is None
+    assert compile_condition("body.l.all(a, a >= 0)").holds(Values({"body": body})) is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_work_that_grows_with_the_square_of_what_is_sent_is_refused(text: str) -
     ],
 )
 def test_macros_that_meet_each_item_once_are_not(text: str) -> None:
-    assert compile_condition(text).holds({"body": {"tags": ["a", "b"], "rows": [{"cells": [1, 2]}]}}) is True
+    assert compile_condition(text).holds(Values({"body": {"tags": ["a", "b"], "rows": [{"cells": [1, 2]}]}})) is True
 
 
 def test_a_list_is_built_from_no_long_one() -> None:
@@ -140,8 +141,8 @@ def test_a_list_is_built_from_no_long_one() -> None:
             "body.l.map(x, x) != []", "body.l.filter(x, x > 1).map(x, x) != []", "(body.l + []).map(x, x) != []",
             "body.rows.all(r, r.cells.map(c, c) != [])",
         ):  # fmt: skip
-            assert compile_condition(text).holds({"body": body}) is came, text
-    assert compile_condition("body.l.map(x, x) != []").holds({"body": {"l": [1], "m": [1] * 1000}}) is True
+            assert compile_condition(text).holds(Values({"body": body})) is came, text
+    assert compile_condition("body.l.map(x, x) != []").holds(Values({"body": {"l": [1], "m": [1] * 1000}})) is True
     with pytest.raises(Unknown):
         compile_expression("args.l.map(x, x)").value(args={"l": [1] * (MAX_BUILT + 1)})
 
@@ -165,7 +166,7 @@ def test_a_list_is_built_from_no_long_one() -> None:
     ],
 )
 def test_what_the_service_may_read_otherwise_is_not_told(text: str, body: object, holds: bool | None) -> None:
-    assert compile_condition(text).holds({"body": body}) is holds
+    assert compile_condition(text).holds(Values({"body": body})) is holds
     expression = compile_expression(text.replace("body", "args"))
     if holds is None:
         with pytest.raises(Unknown):
@@ -190,4 +191,56 @@ json = st.recursive(
 def test_no_value_raises(text: str, body: object) -> None:
     if text.endswith("body.a.b"):
         text += " == true"
-    assert compile_condition(text).holds({"body": body}) in (True, False, None)
+    assert compile_condition(text).holds(Values({"body": body})) in (True, False, None)
+
+
+texts = st.sampled_from(
+    [
+        "body.a < 3",
+        "body.a == body.b",
+        "body.exists(x, x == 'a')",
+        "has(body.a) && body.b == 1",
+        "body == 1",
+        "args.a == 'x' || account == 'agent'",
+        "args.map(name, name).size() > 1",
+        "amount <= usd(5)",
+        "amount <= eur(5)",
+        "now.hour > 3 && account == 'agent'",
+        "!has(body.a)",
+        "int(body.a) <= 5",
+        "int(body.b) <= 5 || has(args.a)",
+    ]
+)
+
+
+@given(
+    st.lists(texts, max_size=12), json, json, st.sampled_from(["_one_micro_usd", "_one_micro_eur", "_one_micro_xyz"])
+)
+def test_what_one_says_is_the_same_beside_others(asked: list[str], body: object, arg: object, unit: str) -> None:
+    known = {"body": body, "args": {"a": arg}, "account": "agent", "now.hour": 5, "amount": 4_000_000, unit: 1}
+    beside = Values(known)
+    for text in asked:
+        condition = compile_condition(text)
+        assert condition.holds(beside) is condition.holds(Values(known))
+
+
+def test_the_bound_is_each_evaluations_own() -> None:
+    values = Values({"body": list(range(6000))})
+    within = [compile_condition(f"body.all(a, a != {n})") for n in range(10_000, 10_100)]
+    assert {condition.holds(values) for condition in within} == {True}
+    beyond = compile_condition("body.all(a, a >= 0) && body.all(a, a >= 0)")
+    assert beyond.holds(values) is None
+    assert compile_condition("body.all(a, a != 10500)").holds(values) is True
+
+
+def test_what_evaluations_make_is_given_back_before_the_last() -> None:
+    """CEL keeps what an evaluation makes for as long as the values it was given."""
+    values = Values({"body": {"l": ["x" * 100] * 400}})
+    before = resident()
+    for n in range(300):
+        assert compile_condition(f"body.l.map(x, x + '{n}').size() == 3").holds(values) is False
+    assert resident() - before < 60 * 2**20
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
