@@ -34,9 +34,7 @@ POLICY: TenantPolicy = compile_policy(parse_policy({"acme.yaml": TEXT.encode()})
 WHO = Principal("acme", "agent", "w", "r_1", "jti", 0, 0, 2**40)
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 WORDS = st.one_of(
-    st.sampled_from(
-        ["usd", "USD", "jpy", "eur", "xxx", "", "1", "0", "-1", "+1", "1e3", "1.5", " 1", "9" * 30]
-    ),
+    st.sampled_from(["usd", "USD", "jpy", "eur", "xxx", "", "1", "0", "-1", "+1", "1e3", "1.5", " 1", "9" * 30]),
     st.integers(-10, 10**12).map(str),
     st.text(max_size=8),
 )
