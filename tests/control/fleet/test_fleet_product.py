@@ -98,6 +98,8 @@ def test_workers_are_replaced_without_a_failed_request(here: Fleet) -> None:
     assert not load.broken
     assert {answer.status for answer in load.answers} == {200}
     assert len(load.answers) > 50
+    here.wait(here.whole)
+    assert here.product.cli("workers", "show").ok().out.startswith("2 of 2 workers serve\n")
     acts = [record["act"] for record in here.product.records("operator.act")]
     assert acts[-1] == "workers.replace"
 
