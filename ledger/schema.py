@@ -34,6 +34,8 @@ MAX_RECORD_BYTES: Final = 60 * 1024
 NO_TENANT: Final = "-"
 """The reserved tenant of callers that have proven none, and of the log itself."""
 MAX_COMMENT: Final = 1024
+NO_CURRENCY: Final = "XXX"
+"""ISO 4217: no currency is involved. `cost.cur` of a call that has no price, and is counted otherwise."""
 
 _name = text(256, 1)
 _short = text(128)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ledger.schema import NO_CURRENCY
 from rules.claims import PRICE, Claim, SpendClaim
 from rules.meters import meter_named
 from rules.meters.tokens import TOKENS
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from proxy.attempt import Result
     from proxy.usage.used import Used
 
-NO_CURRENCY: Final = "XXX"
-"""ISO 4217: no currency is involved. Of a call that has no price, and is counted otherwise."""
 _NOTHING: Final[Mapping[str, int]] = {}
 
 

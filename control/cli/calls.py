@@ -15,7 +15,7 @@ from control.codec import to_json
 from ledger.directory import segment_files
 from ledger.errors import LedgerRefused
 from ledger.reading import Cursor, Record, find_call
-from proxy.costs import NO_CURRENCY
+from ledger.schema import NO_CURRENCY
 
 LINES = 20
 """As many as `tail` shows without being told."""

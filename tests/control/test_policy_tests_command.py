@@ -248,6 +248,7 @@ def test_an_allowed_call_is_explained(exeat: Command) -> None:
         "  content_readable   no objection",
         "  account_bound      no objection",
         "  deny_rules         no objection",
+        "  limits_told        no objection",
         "  allow_rules        allows        small",
         "rules that match by connection, method and path",
         "  deny   weekend  false  when now.weekday in ['sat', 'sun']",
