@@ -94,11 +94,16 @@ def _once(journey: Journey, call: Call, connection: Connection, allowed: Allowed
 
     An attempt after one that was paid costs nothing, so it has to be the same to the service: by what it is asked, and
     by the account there. Bytes leave with each attempt, in headers too: where they are counted, each is a call.
+
+    Services forget keys after a day, and then do the call anew. So a key is one of its UTC date: none is ever taken for
+    paid that was first used more than a day ago, however often it is used in between.
     """
     known = connection.known
     name = None if known is None else known.idempotency
     if known is None or name is None or call.method not in _REPEATED or journey.upload is not None:
         return None
+    if journey.decided is None:
+        raise RuntimeError("an allowed call was decided")
     if any(isinstance(claim, SpendClaim) and claim.meter == BYTES_OUT for claim in allowed.claims):
         return None
     field = name.lower().encode("ascii")
@@ -114,7 +119,8 @@ def _once(journey: Journey, call: Call, connection: Connection, allowed: Allowed
     for part in parts:
         digest.update(len(part).to_bytes(8))
         digest.update(part)
-    key = (who.tenant, who.account, "once", connection.name, hashlib.sha256(found[0]).hexdigest())
+    day = journey.decided.at.date().isoformat()
+    key = (who.tenant, who.account, "once", connection.name, day, hashlib.sha256(found[0]).hexdigest())
     return OnceClaim(key, digest.hexdigest())
 
 

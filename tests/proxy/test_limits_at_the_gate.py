@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from control.stores.limits_replay import Replay
 from ledger import read_records
 from ledger.report import EXIT_INTACT
 from ledger.verify import verify
+from proxy.world import Clock, wall_clock
 from tests.worlds.authority import Authority
 from tests.worlds.gate import Agent, Answer, running_gate, write_policy
 from tests.worlds.origin import Action, Origin, Peer, Request, answers, reply
@@ -114,7 +116,7 @@ class Street:
 
 @asynccontextmanager
 async def street(
-    folder: Path, limits: str = "", whole: str = "", vendor: Vendor | None = None
+    folder: Path, limits: str = "", whole: str = "", vendor: Vendor | None = None, clock: Clock = wall_clock
 ) -> AsyncIterator[Street]:
     authority, vendor = Authority(), vendor or Vendor()
     async with (
@@ -123,7 +125,7 @@ async def street(
     ):
         text = POLICY.format(stripe=stripe.port, slack=slack.port, limits=limits, whole=whole)
         policy = write_policy(folder / "policy", text, {"ca.pem": authority.pem})
-        async with running_gate(folder, policy, secrets={"saas": SECRET}) as gate:
+        async with running_gate(folder, policy, secrets={"saas": SECRET}, clock=clock) as gate:
             here = Street(Town(gate, stripe), vendor)
             yield here
             live = await here.books()
@@ -321,6 +323,18 @@ async def test_a_refused_attempt_does_not_pay_for_the_next(tmp_path: Path) -> No
         vendor.answer = reply()
         assert (await here.refund(headers=key)).status == 200
         assert list((await here.books()).values()) == [5_000_000]
+
+
+async def test_a_key_that_is_used_again_and_again_is_not_paid_for_ever(tmp_path: Path) -> None:
+    """A service forgets a key after a day and refunds again, whenever it was last tried."""
+    began = datetime(2026, 11, 25, 0, 30, tzinfo=UTC)
+    hours = [0.0]
+    async with street(tmp_path, cap("100 USD", per="run"), clock=lambda: began + timedelta(hours=hours[0])) as here:
+        spent = []
+        for hours[0] in (0, 12, 23, 34, 46, 58):
+            assert (await here.refund(headers={"Idempotency-Key": "k-1"})).status == 200
+            spent += [micros // 1_000_000 for micros in (await here.books()).values()]
+        assert spent == [5, 5, 5, 10, 10, 15]
 
 
 async def test_the_same_words_to_another_account_are_another_call(tmp_path: Path) -> None:
