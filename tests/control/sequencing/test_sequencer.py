@@ -180,6 +180,33 @@ class TestASequencerThatComesBack:
         worker.close()
         assert len(records(folder, "call.intent", "call.denied")) == 4000
 
+    @pytest.mark.parametrize("killed", [False, True], ids=["the connection broke", "it was killed"])
+    def test_knows_an_outcome_whose_answer_was_lost(self, folder: Path, sequencer: Sequencer, killed: bool) -> None:
+        """Recorded, but nobody heard: submitted again it is the same record, with the receipt that was lost."""
+        worker = remote(folder)
+        receipt = done(worker.submit("call.intent", TENANT, intent(worker.worker, "c_1")))
+        line = worker._line
+        assert line is not None
+        worker._loop.call_soon_threadsafe(line.transport.pause_reading)
+        waiting = worker.submit("call.outcome", TENANT, outcome("c_1", receipt.seq, http=203))
+        await_that(lambda: ("c_1", 1) in outcomes(folder))
+        if killed:
+            sequencer.kill()
+        worker._loop.call_soon_threadsafe(line.transport.abort)
+        if killed:
+            sequencer.start()
+        again = done(waiting)
+        ((one,),) = outcomes(folder).values()
+        leaves = {record.seq: record.leaf for record in read_records(folder / "ledger")}
+        assert (again.seq, again.leaf, again.ts) == (one["seq"], leaves[one["seq"]], one["ts"])
+        assert receipt_holds(again.proof(), again.batch.verifier)
+        # Another outcome of the same intent is not taken for it.
+        with pytest.raises(RecordRefused):
+            done(worker.submit("call.outcome", TENANT, outcome("c_1", receipt.seq, http=500)))
+        worker.close()
+        assert sequencer.stop() == 0
+        assert_verifies(folder)
+
     def test_is_told_of_withdrawn_intents(self, folder: Path, sequencer: Sequencer) -> None:
         """An intent whose answer was lost: its call was denied, so it is closed as not sent, at no cost."""
         worker = remote(folder)
