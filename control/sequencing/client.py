@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from control import peers
 from control.sequencing.line import Line
@@ -35,9 +35,11 @@ from control.sequencing.wire import (
     framed,
     head_of,
 )
-from control.state.folder import Folder
 from ledger import Head, LedgerRefused, LedgerUnavailable, Receipt, Trust
 from ledger.note import NoteInvalid, Verifier
+
+if TYPE_CHECKING:
+    from control.state.folder import Folder  # which brings all of the state; the sequencer starts without it
 
 logger = logging.getLogger("exeat.sequencer")
 
@@ -382,6 +384,6 @@ class RemoteLedger:
             self._loop.close()
 
 
-def as_control(folder: Folder) -> RemoteLedger:
+def as_control(folder: "Folder") -> RemoteLedger:
     """For `State.open(..., join=as_control)`: the control process's ledger of the folder that it holds."""
     return RemoteLedger.open(folder.path, Identity.make("control"), role=CONTROL)

@@ -14,11 +14,9 @@ import sys
 from pathlib import Path
 
 from control import peers
+from control.sequencing.place import Place
 from control.sequencing.server import Service
-from control.sequencing.wire import SOCKET_NAME
 from control.startup import StartRefused, hide_memory, raise_file_limit, refuse_foreign_packages
-from control.state.errors import StateInvalid
-from control.state.folder import Folder
 from control.stores.lock_store import SqliteLockStore, open_register
 from control.stores.sqlite import StoreRefused, StoreUnavailable
 from credentials.keyfile import KeyFileRefused
@@ -44,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise_file_limit()
         sys.setswitchinterval(SWITCH_SECONDS)
         _run(asked.folder, asked.ready_fd, asked.lifeline_fd)
-    except (StartRefused, StateInvalid, StoreRefused, StoreUnavailable, LedgerError, OSError) as error:
-        cure = getattr(error, "cure", "") or getattr(error, "fix", "")
+    except (StartRefused, StoreRefused, StoreUnavailable, LedgerError, OSError) as error:
+        cure = getattr(error, "cure", "")
         sys.stderr.write(
             f"the sequencer could not run: {error}\n{cure}\n" if cure else f"the sequencer could not run: {error}\n"
         )
@@ -60,38 +58,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(path: Path, ready: int | None, lifeline: int | None) -> None:
-    folder = Folder.beside(path)
-    socket_path = folder.path / SOCKET_NAME
-    peers.check_path(socket_path)
-    if not folder.register.exists():
-        raise StateInvalid(f"{folder.register} is missing", "Let one `exeat up` without workers open the state first.")
-    register = open_register(folder.register)
+    place = Place.of(path)
+    peers.check_path(place.socket)
+    register = open_register(place.register)
     try:
-        ledger = Ledger.open(folder.ledger, keys=folder.keys, lock_store=SqliteLockStore(register), keep_open=True)
+        ledger = Ledger.open(place.ledger, keys=place.keys, lock_store=SqliteLockStore(register), keep_open=True)
         try:
-            asyncio.run(_serve(ledger, folder, socket_path, ready, lifeline))
+            asyncio.run(_serve(ledger, place, ready, lifeline))
         finally:
             ledger.close()
     finally:
         register.close()
 
 
-async def _serve(ledger: Ledger, folder: Folder, path: Path, ready: int | None, lifeline: int | None) -> None:
+async def _serve(ledger: Ledger, place: Place, ready: int | None, lifeline: int | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     if lifeline is not None:
         os.set_blocking(lifeline, False)
         loop.add_reader(lifeline, _ended, loop, lifeline, stop)
-    service = Service(ledger, folder)
-    await service.start(path)
+    service = Service(ledger, place)
+    await service.start(place.socket)
     try:
         if ready is not None:
             os.write(ready, b"ready\n")
             os.close(ready)
         await stop.wait()
     finally:
-        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(place.socket.unlink, missing_ok=True)
         await service.stop()
 
 

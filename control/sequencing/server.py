@@ -14,8 +14,8 @@ from typing import Any, Final
 from control import peers
 from control.sequencing.connection import Connection
 from control.sequencing.graces import RETURN_SECONDS, START_SECONDS, Graces
+from control.sequencing.place import Place
 from control.sequencing.wire import VERSION, head_values
-from control.state.folder import Folder
 from ledger import Ledger, LedgerError, LedgerRefused, Record, RecordRefused, read_records, receipts_again
 
 logger = logging.getLogger("exeat.sequencer")
@@ -31,14 +31,14 @@ class Service:
     def __init__(
         self,
         ledger: Ledger,
-        folder: Folder,
+        place: Place,
         *,
         admits: Callable[[int], bool] = peers.admits,
         start_seconds: float = START_SECONDS,
         return_seconds: float = RETURN_SECONDS,
     ) -> None:
         self.ledger = ledger
-        self._folder = folder
+        self._place = place
         self._admits = admits
         self._graces = Graces(ledger, start_seconds=start_seconds, return_seconds=return_seconds)
         self._connections: dict[str, Connection] = {}
@@ -99,7 +99,7 @@ class Service:
     # --- welcoming ---
 
     async def _welcome(self, connection: Connection) -> None:
-        if connection.control and connection.pid != self._folder.holder():
+        if connection.control and connection.pid != self._place.holder():
             connection.refuse("the control side is who holds the state folder")
             return
         displaced = [

@@ -18,9 +18,9 @@ _FILES: Final = frozenset(
 
 
 class Folder:
-    """A state folder that this process holds until `close`; or, after `beside`, that another one holds."""
+    """A state folder that this process holds until `close`."""
 
-    def __init__(self, path: Path, lock: int | None) -> None:
+    def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self.keys = path / "keys"
         self.database = path / "exeat.sqlite"
@@ -62,23 +62,6 @@ class Folder:
             folder.close()
             raise
         return folder
-
-    @classmethod
-    def beside(cls, path: Path) -> "Folder":
-        """The folder, private and with a state in it; who holds it is not asked. Raises `StateInvalid`."""
-        path = path.absolute()
-        if not (path / "exeat.sqlite").exists():
-            raise StateInvalid(f"there is no state in {path}", "Start with `exeat up` or `exeat init`.")
-        _refuse_exposed(path)
-        return cls(path, None)
-
-    def holder(self) -> int | None:
-        """The pid that the last process to take the folder wrote into its lock; None when it is not readable."""
-        try:
-            text = (self.path / "LOCK").read_text(encoding="ascii", errors="replace").strip()
-        except OSError:
-            return None
-        return int(text) if text.isdecimal() else None
 
     def close(self) -> None:
         """Another process may open the folder. Idempotent."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from control.sequencing.place import Place
 from control.sequencing.server import Service
 from control.sequencing.wire import MAX_FRAME, Frames, Identity, frame
-from control.state.folder import Folder
 from control.stores.lock_store import SqliteLockStore, open_register
 from ledger import Ledger
 from tests.control.sequencing.house import TENANT, Sequencer, denied, intent, outcome, records, remote
@@ -149,7 +149,7 @@ def test_another_user_is_not_heard(folder: Path) -> None:
             asked.append(uid)
             return False
 
-        service = Service(ledger, Folder.beside(folder), admits=admits)
+        service = Service(ledger, Place.of(folder), admits=admits)
         await service.start(folder / "ledger.sock")
         reader, writer = await asyncio.open_unix_connection(str(folder / "ledger.sock"))
         writer.write(hello(ME))
