@@ -97,8 +97,8 @@ def _mixed(n: int, _: int) -> Rule:
 
 
 def _same(n: int, size: int) -> Rule:
-    """All about one tool, and only the last is true."""
-    return {"allow": _tool(0), "when": f"int(args.amount) == {n % 8}" if n < size - 1 else "int(args.amount) >= 100"}
+    """All about one tool, no two alike, for one text is evaluated once; and only the last is true."""
+    return {"allow": _tool(0), "when": f"int(args.amount) == {2000 + n}" if n < size - 1 else "int(args.amount) >= 100"}
 
 
 def _as_json(n: int, turn: int) -> Asked:

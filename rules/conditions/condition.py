@@ -39,7 +39,7 @@ class Values:
     Belongs to one decision: it holds copies of what the call was sent with.
     """
 
-    __slots__ = ("_activation", "_first", "_left", "_values", "said")
+    __slots__ = ("_activation", "_first", "_left", "_values", "said", "untold")
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self._values: dict[str, object] = dict(values)
@@ -48,6 +48,8 @@ class Values:
         self._first = True
         self.said: dict[str, bool | None] = {}
         """What conditions said, by their texts."""
+        self.untold: dict[tuple[Asked, frozenset[str]], frozenset[str]] = {}
+        """Variables that cannot be told to who asks so, and reads these."""
 
     def add(self, values: Mapping[str, object]) -> None:
         """More are known. What was said stands: a condition is asked only once all that it reads is there."""
@@ -98,9 +100,11 @@ class Condition:
         return values.said[self.text]
 
     def _evaluated(self, values: Values) -> bool | None:
-        untold = self._asked.untold(values.of(self.reads))
+        asked = (self._asked, self.reads)
+        if asked not in values.untold:  # rules about one tool mostly read the same members
+            values.untold[asked] = self._asked.untold(values.of(self.reads))
         try:
-            found = values.evaluate(self._expression, untold, alone=self._builds)
+            found = values.evaluate(self._expression, values.untold[asked], alone=self._builds)
         except RuntimeError:  # beyond the budget
             return None
         value = found.value() if found.type() == cel.Type.BOOL else None
