@@ -128,16 +128,22 @@ class Fleet:
     def workers(self) -> list[dict[str, Any]]:
         return list(self.product.cli("workers", "show", "--json").json["workers"])
 
-    def pid_of(self, module: str) -> int:
-        """Of the process that runs a module, below the supervisor."""
+    def processes(self) -> dict[int, bytes]:
+        """Those that the supervisor started, with the module that each runs."""
         assert self.product.process is not None
+        found = {}
         for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, IndexError):
                 status = (entry / "stat").read_text().rpartition(")")[2].split()
                 line = (entry / "cmdline").read_bytes().split(b"\0")
-                if int(status[1]) == self.product.process.pid and module.encode() in line:
-                    return int(entry.name)
-        raise AssertionError(f"no {module}")
+                if int(status[1]) == self.product.process.pid:
+                    found[int(entry.name)] = line[line.index(b"-m") + 1]
+        return found
+
+    def pid_of(self, module: str) -> int:
+        """Of the one that runs a module."""
+        (pid,) = [pid for pid, runs in self.processes().items() if runs == module.encode()]
+        return pid
 
     def verified(self) -> str:
         """The ledger holds; its report."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +152,23 @@ def test_counters_that_cannot_be_reached_deny_and_say_so(here: Fleet) -> None:
     finally:
         here.server.start()
     here.wait(lambda: agent.get("/v1/x").status == 200)
+
+
+def test_without_its_supervisor_everything_ends_and_the_next_start_is_in_order(here: Fleet) -> None:
+    agent = here.agent("free")
+    assert agent.get("/v1/x").status == 200
+    others = here.processes()
+    assert len(others) == 4
+    process = here.product.process
+    assert process is not None
+    process.kill()
+    process.wait()
+    here.wait(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in others))
+    here.product.start()
+    here.wait(here.whole)
+    assert here.agent("free").get("/v1/x").status == 200
+    assert here.agent("capped").get("/v1/x").code == "spend_cap_reached"
+    here.verified()
 
 
 def _metrics(here: Fleet) -> str:
