@@ -78,6 +78,8 @@ class RemoteLedger:
         self._gave_up = False
         self._flushing = False
         self._closed = False
+        """Nothing more is accepted."""
+        self._over = False
         self._refused: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
@@ -233,7 +235,7 @@ class RemoteLedger:
 
     async def _keep_connected(self, welcomed: asyncio.Future[None]) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while not self._closed:
+        while not self._over:
             try:
                 line = await self._connect()
                 pause = FIRST_PAUSE_SECONDS
@@ -352,14 +354,15 @@ class RemoteLedger:
     # --- the end ---
 
     async def aclose(self) -> None:
-        """What was submitted has been answered, if the sequencer is there; the connection is over. Idempotent."""
+        """What was submitted has been answered, if it could be in time; the connection is over. Idempotent."""
         if not self._closed:
             self._closed = True
-            if len(self._submissions) and self._line is not None:
+            if len(self._submissions):
                 try:
                     await asyncio.wait_for(self._settled.wait(), self._patience)
                 except TimeoutError:
                     logger.error("%d records were not answered before the end", len(self._submissions))
+            self._over = True
             if self._line is not None:
                 self._line.write(frame({"bye": 1}))
                 self._line.transport.close()

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -244,6 +245,19 @@ class TestWithoutASequencer:
         ((one,),) = outcomes(folder).values()
         assert one["result"]["http"] == 202
         worker.close()
+
+    def test_an_end_waits_for_it_with_what_it_has(self, folder: Path, sequencer: Sequencer) -> None:
+        """A worker that is told to stop while the sequencer starts again does not take the truth with it."""
+        worker = remote(folder, patience_seconds=SECONDS)
+        receipt = done(worker.submit("call.intent", TENANT, intent(worker.worker, "c_1")))
+        sequencer.kill()
+        waiting = worker.submit("call.outcome", TENANT, outcome("c_1", receipt.seq, http=205))
+        closing = threading.Thread(target=worker.close)
+        closing.start()
+        sequencer.start()
+        done(waiting)
+        closing.join()
+        assert [body["result"]["http"] for body in records(folder, "call.outcome")] == [205]
 
     def test_it_is_said_within_the_patience(self, folder: Path) -> None:
         with pytest.raises(LedgerUnavailable, match="cannot be reached"):
