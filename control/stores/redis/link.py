@@ -5,6 +5,7 @@ attempt; after it has failed they are refused without waiting, until a probe suc
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -14,6 +15,8 @@ import hiredis
 from control.stores.redis.place import Place, RedisRefused
 from control.stores.redis.scripts import ALL
 from control.stores.redis.wire import Crowded, Lost, Wire
+
+logger = logging.getLogger("exeat.limits")
 
 type BreakerState = Literal["closed", "open", "half-open"]
 
@@ -56,6 +59,7 @@ class Link:
         """Dials until `stop`."""
         self._turn = asyncio.get_running_loop().create_future()
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """The connection is closed and nobody dials."""
@@ -95,7 +99,7 @@ class Link:
                 await asyncio.sleep(UNFIT_PAUSE_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - no secret
                 self._set("half-open")
                 continue
-            except (OSError, TimeoutError, Lost, Crowded) as error:
+            except (OSError, TimeoutError, UnicodeError, Lost, Crowded) as error:
                 failures += 1
                 self._failed(f"{self._place}: {_reason(error, self._connect_seconds)}", None)
                 # Each process waits for another while, so that a server that comes back is not met by all at once.
@@ -118,6 +122,12 @@ class Link:
                 self._failed(self.last_error, None)
                 await asyncio.sleep(LONGEST_PAUSE_SECONDS * random.uniform(0.05, 0.2))  # noqa: S311 - no secret
                 self._set("half-open")
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Nobody dials any more: callers are refused, never left waiting."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("nobody dials the shared limits any more: a defect", exc_info=error)
+            self._failed(f"a defect: {type(error).__name__}", None)
 
     def _failed(self, why: str, refused: RedisRefused | None) -> None:
         self.last_error, self.refused = why, refused

@@ -176,3 +176,13 @@ async def test_nothing_stays_for_ever_but_the_generation(shared: Shared) -> None
     assert len(set(keys)) == 11
     assert sorted({key for key in keys if shared.client.ttl(key) == -1}) == ["exeat:{acme}", "exeat:{globex}"]
     assert not [key for key in keys if not key.startswith("exeat:{acme}") and key != "exeat:{globex}"]
+
+
+async def test_a_defect_of_the_dialler_leaves_nobody_waiting(server: Valkey) -> None:
+    place = Place("127.0.0.1", server.port, "", 0, None, "", "not a secret")  # type: ignore[arg-type]
+    store = RedisReservations(place, "w1")
+    await store.start()
+    async with asyncio.timeout(20):
+        with pytest.raises(ReservationsUnavailable, match="a defect: AttributeError"):
+            await store.reserve("c_1", ALL)
+    await store.stop()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from control.stores.counted import Budget
+from control.stores.redis.encoding import root_of
+from control.stores.redis.scripts import LOAD
 from rules.claims import LeaseClaim, OnceClaim, PauseClaim, RateClaim, Refused, ReservationsUnavailable, SpendClaim
 from rules.codes import Code
 from tests.control.stores.subjects import Shared, granted
@@ -111,6 +113,16 @@ async def test_loading_is_seen_whole_or_not_at_all_and_happens_once(shared: Shar
     granted(await shared.store.reserve("c_1", (spend(3),)))
     assert await shared.store.rebuild(["acme"], (), (), "later") == ()
     assert (await shared.books())[BUDGET] == ("2026-11-20", 0, 3)
+
+
+async def test_a_generation_in_force_is_not_replaced(shared: Shared) -> None:
+    """Another process may have loaded one after we looked: what was counted since would be lost."""
+    granted(await shared.store.reserve("c_1", (spend(3),)))
+    before = shared.client.get("exeat:{acme}")
+    run_id = await shared.store.run_id()
+    assert await shared.store.ask(LOAD, root_of("acme"), "late", b"G", run_id) == 0
+    assert shared.client.get("exeat:{acme}") == before
+    assert await shared.books() == {BUDGET: ("2026-11-20", 0, 3)}
 
 
 async def test_two_that_load_at_once_put_one_generation_in_force(shared: Shared, server: Valkey) -> None:
