@@ -1,5 +1,6 @@
 """Limits by run, tool and the like, of accounts and of tenants: what each call asks of which counter."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from credentials.principal import Principal
 from rules.action import Action
+from rules.call import Call, Facts
 from rules.claims import Claim, LeaseClaim, RateClaim, SpendClaim
 from rules.codes import Code
+from rules.decision import Allowed
 from rules.limits.claims import MAX_SPENDS, bucket_claims, claims_of
 from rules.limits.demand import Demand
 from rules.limits.keys import by_part, charged, meter_part
@@ -18,6 +22,7 @@ from rules.meters import METERS, meter_named
 from rules.meters.meter import LATER, MOST, Untold
 from rules.policy.compile import TenantPolicy, compile_policy
 from rules.policy.load import parse_policy
+from rules.trial import judge
 
 OWNERS = "owners: {accountable: a@acme.example, system: a@acme.example, risk: a@acme.example}"
 TEXT = f"""\
@@ -219,3 +224,44 @@ def test_windows_are_those_of_the_policys_zone(policy: TenantPolicy) -> None:
     assert of.zone == ZoneInfo("Europe/Berlin")
     windows = {c.key[3]: c.window for c in asked(policy, of) if isinstance(c, SpendClaim)}
     assert windows == {"day": "2026-11-01", "month": "2026-11", "hour": "2026-11-01T00", "run": "run"}
+
+
+SEVERAL = f"""\
+exeat: 1
+tenant: acme
+connections:
+  github: {{host: api.github.com}}
+  helper: {{host: mcp.example, service: mcp}}
+accounts:
+  agent:
+    {OWNERS}
+    limits: {{spend: [{{meter: calls, max: 10, per: run}}]}}
+    rules: [{{id: all, allow: {{connection: "*", path: /**}}}}]
+"""
+
+
+TWO_FIELDS = "mutation { a: addStar(input: {}) { x } b: addStar(input: {}) { x } }"
+
+
+def message(number: int) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {"name": "t"}}
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "body", "calls"),
+    [
+        ("api.github.com", "/user", {}, 1),
+        ("api.github.com", "/graphql", {"query": TWO_FIELDS}, 2),
+        ("mcp.example", "/mcp", message(1), 1),
+        ("mcp.example", "/mcp", [message(1), message(2), message(3)], 3),
+        ("mcp.example", "/else", {"anything": 1}, 1),
+    ],
+)
+def test_what_is_asked_for_side_by_side_is_counted_each(host: str, path: str, body: object, calls: int) -> None:
+    policy = compile_policy(parse_policy({"acme.yaml": SEVERAL.encode()})).tenants["acme"]
+    connection = policy.connection_for("https", host, 443)
+    call = Call("c", Principal("acme", "agent", "w", "r", "j", 0, 0, 2**40), "https", host, 443, "POST", path, "")
+    trial = judge(call, Facts(policy, connection, NOW), (b"application/json",), json.dumps(body).encode())
+    assert isinstance(trial.decision, Allowed), trial.decision
+    (claim,) = (claim for claim in trial.decision.claims if isinstance(claim, SpendClaim))
+    assert claim.amount_micros == calls * 1_000_000
