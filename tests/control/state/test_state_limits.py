@@ -97,7 +97,7 @@ def test_over_a_clean_stop_a_snapshot_and_a_crash(folder: Path, policy_file: Cal
     state.reservations.reserve_now("c_5", (claim(),))
     intent(state, "c_5")
     state.ledger.close()
-    state._database.close()
+    state._close_stores()
     state._folder.close()
     with State.open(folder, create=False) as state:
         assert used(state) == [("acme/agent/USD/day", "2026-11-20", 4_500_000, 0)]
