@@ -19,7 +19,7 @@ from rules.conditions.cost import check_cost
 from rules.conditions.currency import EXPONENTS, unit_of, written_out
 from rules.conditions.syntax import read_syntax
 from rules.conditions.unknown import Unknown
-from rules.conditions.variables import CURRENCY, VARIABLES
+from rules.conditions.variables import CURRENCY, NOW, VARIABLES
 from rules.policy.invalid import ValueInvalid
 from rules.policy.values import suggest
 
@@ -88,7 +88,7 @@ class Condition:
     """What it asks of the time; None: nothing."""
     _asked: Asked = field(repr=False, compare=False)
     _expression: Any = field(repr=False, compare=False)
-    _builds: bool = field(repr=False, compare=False)
+    _alone: bool = field(repr=False, compare=False)
 
     def holds(self, values: Values) -> bool | None:
         """Whether it is true for these values; None where that cannot be told. Never raises.
@@ -104,7 +104,7 @@ class Condition:
         if asked not in values.untold:  # rules about one tool mostly read the same members
             values.untold[asked] = self._asked.untold(values.of(self.reads))
         try:
-            found = values.evaluate(self._expression, values.untold[asked], alone=self._builds)
+            found = values.evaluate(self._expression, values.untold[asked], alone=self._alone)
         except RuntimeError:  # beyond the budget
             return None
         value = found.value() if found.type() == cel.Type.BOOL else None
@@ -148,7 +148,9 @@ def compile_condition(text: str) -> Condition:
     reads = {name for name in _NAMES if _needs(written, name, currencies)}
     clock = clock_of(written, lambda left, name, alone: _needs(left, name, currencies, alone=alone), frozenset(reads))
     told = frozenset(reads | ({CURRENCY} if currencies else set()))
-    return Condition(text, told, currencies, clock, asked, expression, _BUILDS.search(text) is not None)
+    # A moment is made into CEL's own by an evaluation of its own alone: shared values take no `datetime`.
+    alone = _BUILDS.search(text) is not None or NOW in reads
+    return Condition(text, told, currencies, clock, asked, expression, alone)
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,7 @@
 """A condition is compiled when the policy loads, and is true, false, or cannot be told."""
 
 import resource
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,15 @@ def test_what_evaluations_make_is_given_back_before_the_last() -> None:
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("first", [("now.weekday in ['sat']", False), ("args.n > 0", True)])
+def test_a_moment_is_told_to_conditions_beside_others(first: tuple[str, bool]) -> None:
+    """What conditions share holds no moment: each that asks for it says what it says alone."""
+    given = {"now": datetime(2026, 11, 27, 15, 59, 59, tzinfo=UTC), "now.weekday": "fri", "args": {"n": 1}}
+    values = Values(given)
+    assert compile_condition(first[0]).holds(values) is first[1]
+    assert compile_condition("args.n == 1").holds(values) is True
+    assert compile_condition("now < timestamp('2026-11-27T15:59:58Z')").holds(values) is False
+    assert compile_condition("now > timestamp('2026-11-27T15:59:58Z') && args.n == 1").holds(values) is True
+    assert compile_condition("args.n == 2").holds(values) is False
