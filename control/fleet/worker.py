@@ -112,6 +112,9 @@ async def _serve(
     reservations = await shared_counters(plan, worker)
     try:
         gate = _gate(plan, worker, listeners, world, authority, inputs, ledger, reservations)
+        async with asyncio.timeout(KNOWN_SECONDS):
+            while not world.hears:  # noqa: ASYNC110 - once, and control speaks four times a second
+                await asyncio.sleep(0.01)
         await gate.start()
         addresses = list(gate.addresses)
         thread.loop.call_soon_threadsafe(channel.serving, _Handle(gate), addresses)

@@ -97,7 +97,7 @@ def test_workers_are_replaced_without_a_failed_request(here: Fleet) -> None:
     assert not before & {worker["worker"] for worker in done["workers"] if worker["serves"]} or len(done["workers"]) > 2
     here.wait(lambda: not before & {worker["worker"] for worker in here.workers()})
     assert not load.broken
-    assert {answer.status for answer in load.answers} == {200}
+    assert Counter(answer.code for answer in load.answers).keys() == {None}
     assert len(load.answers) > 50
     here.wait(here.whole)
     assert here.product.cli("workers", "show").ok().out.startswith("2 of 2 workers serve\n")
