@@ -170,9 +170,13 @@ class Fleet:
     async def _beat(self) -> None:
         """Whatever changes reaches the workers, whoever changed it; and they know that they hear."""
         while True:
-            self._tell_all()
-            for member in tuple(self._members):
-                member.beat()
+            try:
+                self._tell_all()
+                for member in tuple(self._members):
+                    member.beat()
+            except FrameInvalid as error:
+                # Who cannot be told what is in force is not heard by either, and serves nobody.
+                logger.error("workers cannot be told what is in force: %s", error)
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

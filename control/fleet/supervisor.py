@@ -1,8 +1,8 @@
 """`exeat up --workers N --redis URL`: the process that starts the others and looks after them.
 
-It holds the doors' sockets, so a worker that dies or is replaced takes no newcomer with it, and nothing else: no key,
-no secret, no state. Order of the start: state (made or recovered, then given back), sequencer, control, workers. Order
-of the end: workers (drained), control, sequencer.
+It holds the doors' sockets, so a worker that dies or is replaced takes no newcomer with it, and nothing else: what it
+opens at the start it gives back before anybody is served. Order of the start: state (made or recovered, then given
+back), sequencer, control, workers. Order of the end: workers (drained), control, sequencer.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from control.side import health_socket, name_of
 from control.startup import (
     Address,
     StartRefused,
+    hide_memory,
     raise_file_limit,
     refuse_foreign_packages,
     refuse_key_logs,
@@ -67,6 +68,7 @@ def supervise(config: UpConfig, wanted: FleetConfig, announce: Callable[[Announc
     unsafe = unsafe_listeners(exposed, allowed=config.unsafe_plaintext_listener)
     certificate = config.tls.certificate()
     names = config.tls.names_of(certificate)
+    hide_memory()  # it opens the state for a moment, and Python wipes nothing
     raise_file_limit()
     try:
         for name in (SOCKET_NAME, WORKERS_SOCKET, LEDGER_SOCKET):
@@ -141,7 +143,6 @@ class _Supervisor:
 
         for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(ending, told)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: self._spawn(self._roll()))
         try:
             self._bind()
             starting, stopped = asyncio.create_task(self._start_all()), asyncio.create_task(stop.wait())

@@ -140,7 +140,7 @@ async def test_mutated_client_hellos_crash_nothing(tmp_path: Path, caplog: pytes
     unhandled: list[object] = []
     async with town(tmp_path) as here:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-        for number in range(120):
+        for number in range(60):
             hello = bytearray(_client_hello())
             if number % 3 == 0:
                 hello = bytearray(b"\x16\x03\x01\x00\x28\x01\x00\x00\x24" + os.urandom(36))

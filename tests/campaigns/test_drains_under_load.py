@@ -48,5 +48,6 @@ def test_a_drain_that_takes_too_long_cuts_records_and_exits_cleanly() -> None:
         town.load.finish()
         book = Book.of(town.product.records())
         cut = [o for o in book.outcomes.values() if o["result"]["status"] != "confirmed"]
-        assert [(o["result"]["status"], o["result"]["code"]) for o in cut] == [("aborted", "draining")]
+        # Under load others may be in flight when the patience is over; what is cut is told so.
+        assert {(o["result"]["status"], o["result"]["code"]) for o in cut} == {("aborted", "draining")}
         town.product.start()

@@ -17,6 +17,7 @@ CAP = 40
 ACCOUNTS = {
     "free": "{}",
     "capped": f"{{spend: [{{meter: price, max: {CAP} USD, per: day}}]}}",
+    "spent": f"{{spend: [{{meter: price, max: {CAP} USD, per: day}}]}}",
     "counted": f"{{spend: [{{meter: price, max: {CAP} USD, per: day}}]}}",
     "narrow": "{concurrency: 3}",
 }
@@ -41,7 +42,7 @@ def test_all_workers_serve_at_one_door_and_write_one_ledger(here: Fleet) -> None
         assert agent.get("/v1/x").status == 200
         agent.close()
     intents = here.product.records("call.intent")
-    assert len(Counter(record["env"]["worker"] for record in intents)) == 2
+    assert len(Counter(record["env"]["worker"] for record in intents)) >= 2
     assert len({record["call"] for record in intents}) == len(intents)
     here.verified()
 
@@ -107,6 +108,7 @@ def test_workers_are_replaced_without_a_failed_request(here: Fleet) -> None:
 
 @pytest.mark.parametrize("what", ["worker", "sequencer", "control", "counters"])
 def test_what_is_killed_comes_back_and_nothing_is_reset(here: Fleet, what: str) -> None:
+    exhaust(here)
     first = here.agent("free")
     agents = [here.twin(first) for _ in range(4)]
     with Load(agents) as load:
@@ -126,9 +128,9 @@ def test_what_is_killed_comes_back_and_nothing_is_reset(here: Fleet, what: str) 
         here.wait(lambda: sum(answer.status == 200 for answer in load.answers[seen:]) > 20)
     refused = {answer.code for answer in load.answers if answer.status != 200}
     assert refused <= {"ledger_unavailable", "limits_unavailable", "control_unavailable"}
-    capped = here.agent("capped")
-    here.wait(lambda: capped.get("/v1/x").code != "limits_unavailable")
-    assert capped.get("/v1/x").code == "spend_cap_reached", "what was spent is spent"
+    spent = here.agent("spent")
+    here.wait(lambda: spent.get("/v1/x").code != "limits_unavailable")
+    assert spent.get("/v1/x").code == "spend_cap_reached", "what was spent is spent"
     here.wait(lambda: len(here.product.status()["in_flight"]) == 0)
 
 
@@ -155,6 +157,7 @@ def test_counters_that_cannot_be_reached_deny_and_say_so(here: Fleet) -> None:
 
 
 def test_without_its_supervisor_everything_ends_and_the_next_start_is_in_order(here: Fleet) -> None:
+    exhaust(here)
     agent = here.agent("free")
     assert agent.get("/v1/x").status == 200
     others = here.processes()
@@ -167,8 +170,14 @@ def test_without_its_supervisor_everything_ends_and_the_next_start_is_in_order(h
     here.product.start()
     here.wait(here.whole)
     assert here.agent("free").get("/v1/x").status == 200
-    assert here.agent("capped").get("/v1/x").code == "spend_cap_reached"
+    assert here.agent("spent").get("/v1/x").code == "spend_cap_reached"
     here.verified()
+
+
+def exhaust(here: Fleet) -> None:
+    """The account's day is spent, whichever tests came before."""
+    agent = here.agent("spent")
+    here.wait(lambda: agent.get("/v1/x").code == "spend_cap_reached")
 
 
 def _metrics(here: Fleet) -> str:
