@@ -10,7 +10,9 @@ VENV := .venv
 READY := $(VENV)/.ready
 ARGS ?=
 
-# Python writes no bytecode caches for tests elsewhere, and tools keep their caches in the clone.
+# Compiled modules are kept beside their sources, whatever the environment says: starting a command takes half as long.
+export PYTHONDONTWRITEBYTECODE :=
+# Tools keep their caches in the clone.
 export RUFF_CACHE_DIR := .ruff_cache
 export MYPY_CACHE_DIR := .mypy_cache
 
