@@ -22,6 +22,7 @@ from ledger.locks import LockStore, MemoryLockStore
 from ledger.log import Head, Ledger
 from ledger.reading import Cursor, Record, find_call, read_records, receipts_again
 from ledger.report import EXIT_COULD_NOT_RUN, EXIT_WRONG_USE, Report, printable, render
+from ledger.resume import FileResumeStore, ResumeStore
 from ledger.sequencer import Limits
 from ledger.sources import DirectorySource, MemorySource, Source
 from ledger.trust import Trust, TrustInvalid
@@ -35,6 +36,7 @@ __all__ = [
     "Clock",
     "Cursor",
     "DirectorySource",
+    "FileResumeStore",
     "Files",
     "Finding",
     "Head",
@@ -52,6 +54,7 @@ __all__ = [
     "Record",
     "RecordRefused",
     "Report",
+    "ResumeStore",
     "Source",
     "SystemClock",
     "Trust",

@@ -4,6 +4,7 @@
 recomputed from the bytes on disk, the store holds the newest checkpoint of all, and it moves by compare-and-swap only.
 """
 
+import contextlib
 import mmap
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from ledger.errors import LedgerRefused
 from ledger.files import Files, no_descriptor
 from ledger.locks import LockStore
 from ledger.note import Checkpoint, NoteInvalid, Signer, Verifier, open_note
+from ledger.resume import ResumePoint, ResumeStore
 from ledger.segment import MAGIC, RECORD, FrameBad, frame_at
 from ledger.tree import Frontier, leaf_hash
 
@@ -90,6 +92,7 @@ class Checkpointer:
         newest: bytes | None,
         last: tuple[Checkpoint, bool] | None,
         read_back: ReadBack,
+        resume: ResumeStore | None = None,
     ) -> None:
         self.signer = signer
         self.last = last
@@ -99,6 +102,9 @@ class Checkpointer:
         self._files = files
         self._newest = newest
         self._read_back = read_back
+        self._resume = resume
+        self.point: ResumePoint | None = None
+        """Kept as soon as a checkpoint covers it: an opening from there has to find the newest checkpoint's root."""
         self._heads: SimpleQueue[Head | None] = SimpleQueue()
         self._thread: Thread | None = None
 
@@ -120,6 +126,16 @@ class Checkpointer:
         self.last = (checkpoint, keep)
         if before is not None and not before[1] and before[0].size != size:
             self._files.remove(self._folder / note_name(before[0].size))
+        self._keep_point(size)
+
+    def _keep_point(self, size: int) -> None:
+        point = self.point
+        if point is None or self._resume is None or point.first > size:
+            return
+        with contextlib.suppress(OSError):  # only the next opening would be the quicker for it; tried again then
+            self._resume.save(point.encode(self._folder.parent, self.signer))
+            if self.point is point:
+                self.point = None
 
     def start(self, failed: Callable[[BaseException], None]) -> None:
         """From now on `request`ed heads are published by an own thread; `failed` hears of its one failure."""

@@ -12,7 +12,7 @@ must come within that window. A call's first record is counted by the verifier o
 used again later than the window is found there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,14 +68,30 @@ class OpenIntent:
 class CallBook:
     """The calls of a log up to some record."""
 
-    __slots__ = ("_by_call", "_older", "_recent", "open")
+    __slots__ = ("_by_call", "older", "open", "recent")
 
     def __init__(self) -> None:
         self.open: dict[int, OpenIntent] = {}
         """By the intent's seq, in log order."""
         self._by_call: dict[str, int] = {}
-        self._recent: dict[str, int] = {}
-        self._older: dict[str, int] = {}
+        self.recent: dict[str, int] = {}
+        """The last attempt of each call that ended lately; `_TERMINAL` where there cannot be another."""
+        self.older: dict[str, int] = {}
+        """The same of the generation before."""
+
+    @classmethod
+    def of(cls, open_intents: Iterable[OpenIntent], recent: dict[str, int], older: dict[str, int]) -> "CallBook":
+        """A book that says what another one said."""
+        book = cls()
+        for intent in open_intents:
+            book.open[intent.seq] = intent
+            book._by_call[intent.call] = intent.seq
+        book.recent, book.older = recent, older
+        return book
+
+    def copy(self) -> "CallBook":
+        """An independent book that says the same."""
+        return CallBook.of(self.open.values(), self.recent.copy(), self.older.copy())
 
     def admit(self, type_: str, seq: int, tenant: str, content: Mapping[str, Any]) -> None:
         """The record of a call type is entered, or `LifecycleBroken` is raised and nothing has changed.
@@ -139,12 +155,12 @@ class CallBook:
         self._remember(intent.call, intent.attempt)
 
     def _last(self, call: str) -> int | None:
-        last = self._recent.get(call)
-        return self._older.get(call) if last is None else last
+        last = self.recent.get(call)
+        return self.older.get(call) if last is None else last
 
     def _remember(self, call: str, attempt: int) -> None:
-        recent = self._recent
+        recent = self.recent
         if len(recent) >= REMEMBERED:
-            self._older = recent
-            self._recent = recent = {}
+            self.older = recent
+            self.recent = recent = {}
         recent[call] = attempt

@@ -30,6 +30,7 @@ from ledger.lifecycle import OpenIntent
 from ledger.locks import LockStore
 from ledger.note import Verifier
 from ledger.opening import Opened, create_directory, open_directory
+from ledger.resume import ResumeStore
 from ledger.schema import NO_TENANT, OWN_TYPES
 from ledger.sequencer import Limits, Submission, seal_reference
 from ledger.tree import Frontier
@@ -119,6 +120,7 @@ class Ledger:
         clock: Clock | None = None,
         files: Files | None = None,
         limits: Limits | None = None,
+        resume: ResumeStore | None = None,
     ) -> "Ledger":
         """A new log, open: keys (kept when their files exist), genesis, first seal and checkpoint are durable.
 
@@ -127,7 +129,14 @@ class Ledger:
         clock, files, limits = clock or SystemClock(), files or PosixFiles(), limits or Limits()
         return cls(
             create_directory(
-                directory, keys=keys, store=lock_store, origin=origin, files=files, clock=clock, limits=limits
+                directory,
+                keys=keys,
+                store=lock_store,
+                origin=origin,
+                files=files,
+                clock=clock,
+                limits=limits,
+                resume=resume,
             ),
             clock,
             files,
@@ -145,16 +154,25 @@ class Ledger:
         files: Files | None = None,
         limits: Limits | None = None,
         keep_open: bool = False,
+        resume: ResumeStore | None = None,
     ) -> "Ledger":
         """An existing log, recovered and open; see `ledger.opening` for the steps.
 
+        With `resume`, reading begins where it says; without one, or with one that is lost, at the log's beginning.
         With `keep_open`, intents without an outcome stay open, for their makers may be other processes that live.
         Raises `LedgerRefused` when an operator has to look first; nothing has been changed that cannot be redone.
         """
         clock, files, limits = clock or SystemClock(), files or PosixFiles(), limits or Limits()
         return cls(
             open_directory(
-                directory, keys=keys, store=lock_store, files=files, clock=clock, limits=limits, keep_open=keep_open
+                directory,
+                keys=keys,
+                store=lock_store,
+                files=files,
+                clock=clock,
+                limits=limits,
+                keep_open=keep_open,
+                resume=resume,
             ),
             clock,
             files,
@@ -409,6 +427,8 @@ class Ledger:
         sequencer = self._sequencer
         keep = keep or sequencer.segment_started or now - self._last_kept >= self._limits.keep_seconds
         frontier = sequencer.state.frontier
+        if sequencer.point is not None:
+            self._checkpointer.point, sequencer.point = sequencer.point, None
         publish = self._checkpointer.request if self._running else self._checkpointer.publish
         publish(frontier.size, frontier.root(), keep=keep)
         self._sealed_size = frontier.size

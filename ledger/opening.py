@@ -5,7 +5,7 @@ Opening follows these steps, and the code carries their numbers:
 (1) take the directory's lock; another holder is refused;
 (2) read the lock store and the checkpoints on disk; a store that is newer than the records, or of the same size with
     another root, is refused: the directory is a restored backup or a fork;
-(3) read all segments, the last one with signatures;
+(3) read all segments, the last one with signatures; those before a resume point (`ledger.resume`) are passed over;
 (4) a torn end (nothing valid behind it) is copied to quarantine/ and cut off by rewriting the segment; a bad frame with
     a valid one behind it is corruption and refused;
 (5) after anything but an orderly stop the last segment is rewritten through a new file before it is built upon: what a
@@ -42,7 +42,8 @@ from ledger.files import Files, sync_directory
 from ledger.genesis import genesis_content
 from ledger.keys import HOT_FILE, ROOT_FILE, load_key, load_or_create_key, root_name
 from ledger.locks import LockStore
-from ledger.note import Checkpoint, NoteInvalid, is_name, unsafe_checkpoint_text
+from ledger.note import Checkpoint, NoteInvalid, Signer, is_name, unsafe_checkpoint_text
+from ledger.resume import ResumePoint, ResumeStore
 from ledger.scan import Scanned, scan
 from ledger.schema import NO_TENANT
 from ledger.sequencer import Limits, Sequencer, Submission
@@ -77,7 +78,15 @@ def take_lock(directory: Path) -> int:
 
 
 def create_directory(
-    directory: Path, *, keys: Path, store: LockStore, origin: str, files: Files, clock: Clock, limits: Limits
+    directory: Path,
+    *,
+    keys: Path,
+    store: LockStore,
+    origin: str,
+    files: Files,
+    clock: Clock,
+    limits: Limits,
+    resume: ResumeStore | None = None,
 ) -> Opened:
     """A new log with its genesis record. Raises `LedgerRefused` when there is one already.
 
@@ -104,7 +113,7 @@ def create_directory(
         blinding = os.urandom(32)
         state = LogState(origin, blinding)
         read_back = ReadBack(directory, state.frontier)
-        sequencer = Sequencer(directory, state, hot, files=files, clock=clock, limits=limits)
+        sequencer = Sequencer(directory, state, hot, files=files, clock=clock, limits=limits, points=resume is not None)
         files.allocate(directory / BALLAST, limits.ballast_bytes)
         genesis, _ = _own(
             sequencer,
@@ -116,7 +125,14 @@ def create_directory(
         description = Description(origin, root.verifier, genesis, blinding)
         files.replace(directory / DESCRIPTION, description.encode())
         checkpointer = Checkpointer(
-            directory, signer=hot, store=store, files=files, newest=None, last=None, read_back=read_back
+            directory,
+            signer=hot,
+            store=store,
+            files=files,
+            newest=None,
+            last=None,
+            read_back=read_back,
+            resume=resume,
         )
     except BaseException:
         os.close(lock)
@@ -133,6 +149,7 @@ def open_directory(
     clock: Clock,
     limits: Limits,
     keep_open: bool = False,
+    resume: ResumeStore | None = None,
 ) -> Opened:
     """The log of a directory, recovered. Raises `LedgerRefused` with what an operator has to look at."""
     if not directory.is_dir():
@@ -140,7 +157,15 @@ def open_directory(
     lock = take_lock(directory)
     try:
         return _open_locked(
-            directory, keys=keys, store=store, files=files, clock=clock, limits=limits, lock=lock, keep_open=keep_open
+            directory,
+            keys=keys,
+            store=store,
+            files=files,
+            clock=clock,
+            limits=limits,
+            lock=lock,
+            keep_open=keep_open,
+            resume=resume,
         )
     except BaseException:
         os.close(lock)
@@ -157,6 +182,7 @@ def _open_locked(
     limits: Limits,
     lock: int,
     keep_open: bool,
+    resume: ResumeStore | None,
 ) -> Opened:
     for path in (directory / DESCRIPTION, *(path for _, path in note_files(directory))):
         if not is_regular(path):
@@ -182,7 +208,9 @@ def _open_locked(
     notes = note_files(directory)
     claimed = _newest_claim(newest)
     sizes = frozenset({size for size, _ in notes} | ({claimed} if claimed is not None else set()))
-    scanned = scan(directory, description, files, sizes)
+    scanned = _scanned(
+        directory, description, files, sizes, _resume_point(directory, description, hot, resume, claimed)
+    )
     if scanned.keys[-1].public != hot.verifier.public:
         raise LedgerRefused("the hot key file does not hold the log's current key")
     last = _check_heads(scanned, newest, notes, files)
@@ -193,7 +221,7 @@ def _open_locked(
     state = scanned.state
     before = state.size - 1
     read_back = ReadBack(directory, state.frontier)
-    sequencer = Sequencer(directory, state, hot, files=files, clock=clock, limits=limits)
+    sequencer = Sequencer(directory, state, hot, files=files, clock=clock, limits=limits, points=resume is not None)
 
     # (6)
     clean = scanned.stopped and not torn
@@ -234,9 +262,38 @@ def _open_locked(
         files.replace(directory / CHECKPOINTS / note_name(last.size), newest)
     kept = (last, True) if last is not None else None
     checkpointer = Checkpointer(
-        directory, signer=hot, store=store, files=files, newest=newest, last=kept, read_back=read_back
+        directory, signer=hot, store=store, files=files, newest=newest, last=kept, read_back=read_back, resume=resume
     )
     return Opened(directory, description, sequencer, checkpointer, lock)
+
+
+def _resume_point(
+    directory: Path, description: Description, hot: Signer, resume: ResumeStore | None, claimed: int | None
+) -> ResumePoint | None:
+    """Where reading begins; None: at the log's beginning, for whatever is odd about a point."""
+    try:
+        data = None if resume is None else resume.load()
+    except OSError:
+        return None
+    if data is None or claimed is None:
+        return None
+    point = ResumePoint.parse(data, hot.verifier, description.origin, description.blinding)
+    # The newest checkpoint has to be compared with the root at its size, which only what is read says.
+    if point is None or point.first > claimed or not point.fits(segment_files(directory)):
+        return None
+    return point
+
+
+def _scanned(
+    directory: Path, description: Description, files: Files, sizes: frozenset[int], point: ResumePoint | None
+) -> Scanned:
+    """(3) What a resume point does not lead to, reading from the beginning decides."""
+    if point is not None:
+        try:
+            return scan(directory, description, files, sizes, point)
+        except LedgerRefused:
+            pass
+    return scan(directory, description, files, sizes)
 
 
 def _own(sequencer: Sequencer, submissions: list[Submission]) -> list[bytes]:
@@ -280,6 +337,8 @@ def _check_heads(
         return checkpoint
 
     for size, path in notes:
+        if size < scanned.begun:
+            continue  # before what was read: compared when its records were
         on_disk = agrees(files.read(path), f"checkpoint {path.name}")
         if on_disk.size != size:
             raise LedgerRefused(f"checkpoint {path.name} is of another size than its name says")

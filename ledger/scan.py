@@ -6,7 +6,7 @@ from a log it does not understand. An auditor's reading is `ledger.verify`, whic
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from ledger import canonical
 from ledger.batch import statement
@@ -16,12 +16,15 @@ from ledger.errors import LedgerRefused
 from ledger.files import Files
 from ledger.lifecycle import LifecycleBroken
 from ledger.note import Verifier
+from ledger.resume import ResumePoint
 from ledger.schema import explain_record
 from ledger.segment import FrameBad, Group, any_frame_after, groups, read_header
 from ledger.sources import is_regular
 from ledger.state import LogState
 from ledger.tenants import NO_LEAF, TenantTree, state_digest
 from ledger.tree import leaf_hash, root_of
+
+_ORDERLY: Final = ("ledger.stop", "seal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +41,24 @@ class Tail:
 class Scanned:
     """What a directory's segments say."""
 
-    def __init__(self, description: Description, watch: frozenset[int]) -> None:
-        self.state = LogState(description.origin, description.blinding)
+    def __init__(self, state: LogState, watch: frozenset[int]) -> None:
+        self.state = state
+        self.begun = state.size
+        """Records that were not read: a resume point says what they come to."""
         self.roots: dict[int, bytes] = {}
         """Root at each watched size that the log reaches."""
-        self.keys: list[Verifier] = []
-        """The log's keys in the order they were added; the last one signs."""
         self.tail: Tail | None = None
-        self.stopped = False
+        self.stopped = state.last_types == _ORDERLY
         """True when the last records are an orderly stop: ledger.stop and its seal."""
         self.checkpoint: tuple[int, bytes, bool] | None = None
         self._watch = watch
-        self._last_types = ("", "")
+        if self.begun in watch:
+            self.roots[self.begun] = state.frontier.root()
+
+    @property
+    def keys(self) -> list[Verifier]:
+        """The log's keys in the order they were added; the last one signs."""
+        return self.state.keys
 
     def add(self, group: Group, *, signed: bool) -> None:
         """The group continues the log; raises `LedgerRefused`."""
@@ -58,7 +67,7 @@ class Scanned:
             leaves.append(self._record(group.first + offset, data))
         key = self.keys[-1]
         # A key.add is the last record of its group, which the key before it still signs.
-        if self._last_types[1] == "key.add" and len(self.keys) > 1:
+        if self.state.last_types[1] == "key.add" and len(self.keys) > 1:
             key = self.keys[-2]
         text = statement(self.state.origin, group.first, group.last, root_of(leaves), leaves[-1])
         if group.key_id != key.key_id or (signed and not key.verify(text.encode("ascii"), group.signature)):
@@ -100,23 +109,25 @@ class Scanned:
     def _note(self, seq: int, type_: str, record: dict[str, object]) -> None:
         if (seq == 0) != (type_ == "genesis"):
             raise LedgerRefused("a log has one genesis, its first record")
-        if type_ in ("genesis", "key.add"):
-            self.keys.append(Verifier.parse(cast("str", record["key"])))
-        elif type_ == "seal" and record["checkpoint"] is not None:
+        if type_ == "seal" and record["checkpoint"] is not None:
             named = cast("dict[str, object]", record["checkpoint"])
             self.checkpoint = (
                 cast("int", named["size"]),
                 bytes.fromhex(cast("str", named["root"])),
                 cast("bool", named["kept"]),
             )
-        self._last_types = (self._last_types[1], type_)
-        self.stopped = self._last_types == ("ledger.stop", "seal")
+        self.stopped = self.state.last_types == _ORDERLY
 
 
-def scan(directory: Path, description: Description, files: Files, watch: frozenset[int]) -> Scanned:
-    """The state of the log in a directory, its last segment checked with signatures; raises `LedgerRefused`."""
-    scanned = Scanned(description, watch)
-    segments = segment_files(directory)
+def scan(
+    directory: Path, description: Description, files: Files, watch: frozenset[int], point: ResumePoint | None = None
+) -> Scanned:
+    """The state of the log in a directory, its last segment checked with signatures; raises `LedgerRefused`.
+
+    With a resume point the segments before it are taken to be what it says.
+    """
+    scanned = Scanned(LogState(description.origin, description.blinding) if point is None else point.state, watch)
+    segments = [(first, path) for first, path in segment_files(directory) if first >= scanned.begun]
     state = scanned.state
     for index, (first, path) in enumerate(segments):
         final = index == len(segments) - 1

@@ -22,6 +22,7 @@ from ledger.errors import LedgerUnavailable, NoDescriptor, RecordRefused
 from ledger.files import Files, no_descriptor
 from ledger.lifecycle import LifecycleBroken
 from ledger.note import Checkpoint, Signer
+from ledger.resume import ResumePoint
 from ledger.schema import MAX_RECORD_BYTES, NO_TENANT, RESERVE_TYPES, VERSION, check_content
 from ledger.segment import _CHECKED, COMMIT, COMMIT_PAYLOAD, HEADER, MAGIC, RECORD, Header, encode_frame, file_name
 from ledger.state import LogState
@@ -44,7 +45,8 @@ type Submission = tuple[str, str, Mapping[str, object]]
 class Limits:
     """Bounds of one ledger. The defaults suit one machine."""
 
-    segment_bytes: int = 64 * 1024 * 1024
+    segment_bytes: int = 16 * 1024 * 1024
+    """An opening reads the last one, or two: some 20,000 records each."""
     segment_seconds: float = 3600
     max_batch: int = 1024
     max_pending: int = 16_384
@@ -76,8 +78,17 @@ class Sequencer:
     """Assigns seq, time, chain and trees; makes groups of records durable. Not thread-safe."""
 
     def __init__(
-        self, directory: Path, state: LogState, signer: Signer, *, files: Files, clock: Clock, limits: Limits
+        self,
+        directory: Path,
+        state: LogState,
+        signer: Signer,
+        *,
+        files: Files,
+        clock: Clock,
+        limits: Limits,
+        points: bool = False,
     ) -> None:
+        """`points`: whether resume points are wanted."""
         self.state = state
         self.signer = signer
         self.in_reserve = False
@@ -98,6 +109,10 @@ class Sequencer:
         self._prepare_header()
         self.segment_started = False
         """Set when a new segment was begun; whoever keeps checkpoints clears it."""
+        self._points = points
+        self._next_point: ResumePoint | None = None
+        self.point: ResumePoint | None = None
+        """The log before the current segment, if it is wanted; whoever keeps it clears it."""
 
     def append_batch(self, submissions: Sequence[Submission]) -> list[Receipt | RecordRefused | LedgerUnavailable]:
         """One result for each submission, in order; receipts are for records that are durable.
@@ -111,6 +126,7 @@ class Sequencer:
             # Before anything is numbered: a group that finds no file to go to has changed nothing.
             if not self._can_open(state.size):
                 return [NoDescriptor("too many files are open")] * len(submissions)
+            self._next_point = ResumePoint.of(state) if self._points and state.size else None
         wall, mono, moved = self._now(submissions[0][0] in _FIRST_TYPES)
         if moved is not None:
             submissions = [("clock.step", NO_TENANT, moved), *submissions]
@@ -218,6 +234,7 @@ class Sequencer:
             self._segment_bytes = 0
             data = MAGIC + encode_frame(HEADER, first, self._header.encode()) + data
             self.segment_started = True
+            self.point, self._next_point = self._next_point, None
         try:
             descriptor = self._open_segment(first)
             self._files.write(descriptor, data)

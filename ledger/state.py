@@ -1,10 +1,14 @@
 """The state of a log: all that the next record depends on, and nothing more."""
 
-from typing import Any
+from typing import Any, Final
 
 from ledger.lifecycle import CALL_TYPES, CallBook, LifecycleBroken
+from ledger.note import Verifier
 from ledger.tenants import NO_LEAF, TenantTree
 from ledger.tree import Frontier
+
+KEY_TYPES: Final = frozenset({"genesis", "key.add"})
+"""Records that name a key that signs the log from then on."""
 
 
 class StateBroken(ValueError):
@@ -14,7 +18,19 @@ class StateBroken(ValueError):
 class LogState:
     """A log up to `size` records: chain, trees, open calls, policies."""
 
-    __slots__ = ("blinding", "calls", "frontier", "last_us", "origin", "policies", "policy", "prev", "tenants")
+    __slots__ = (
+        "blinding",
+        "calls",
+        "frontier",
+        "keys",
+        "last_types",
+        "last_us",
+        "origin",
+        "policies",
+        "policy",
+        "prev",
+        "tenants",
+    )
 
     def __init__(self, origin: str, blinding: bytes) -> None:
         self.origin = origin
@@ -30,6 +46,19 @@ class LogState:
         """The last of them."""
         self.last_us = 0
         """Time of the last record, microseconds since the Unix epoch."""
+        self.keys: list[Verifier] = []
+        """The log's keys in the order they were added; the last one signs."""
+        self.last_types = ("", "")
+        """Of the last two records."""
+
+    def copy(self) -> "LogState":
+        """An independent state of the same log."""
+        other = LogState(self.origin, self.blinding)
+        other.frontier, other.prev, other.calls = self.frontier.copy(), self.prev, self.calls.copy()
+        other.tenants = {name: tree.copy() for name, tree in self.tenants.items()}
+        other.policies, other.policy, other.last_us = self.policies.copy(), self.policy, self.last_us
+        other.keys, other.last_types = self.keys.copy(), self.last_types
+        return other
 
     @property
     def size(self) -> int:
@@ -44,7 +73,7 @@ class LogState:
         return tree
 
     def admit(self, type_: str, seq: int, tenant: str, content: dict[str, Any]) -> None:
-        """What the record means for calls and policies is entered; raises `LifecycleBroken` or `PolicyUnknown`."""
+        """What the record means is entered; raises `LifecycleBroken` or `PolicyUnknown`."""
         if type_ in CALL_TYPES:
             if type_ == "call.intent":
                 policy = content["decision"]["policy"]
@@ -54,6 +83,9 @@ class LogState:
         elif type_ == "policy.activate":
             self.policy = content["policy"]
             self.policies.add(self.policy)
+        elif type_ in KEY_TYPES:
+            self.keys.append(Verifier.parse(content["key"]))
+        self.last_types = (self.last_types[1], type_)
 
     def extend(self, tree: TenantTree, leaf: bytes, leaf_hex: str) -> None:
         """The leaf is the last of the log's tree, of its tenant's tree and of both chains."""

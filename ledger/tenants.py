@@ -27,6 +27,13 @@ class TenantTree:
         self._head = b""
         self._head_size = -1
 
+    def copy(self) -> "TenantTree":
+        """An independent tree of the same records."""
+        other = object.__new__(TenantTree)
+        other.frontier, other.last = self.frontier.copy(), self.last
+        other._blind, other._head, other._head_size = self._blind, self._head, self._head_size
+        return other
+
     @property
     def size(self) -> int:
         """The number of the tenant's records, and so the next `tseq`."""

@@ -52,6 +52,11 @@ class Place:
         return self.path / "register.sqlite"
 
     @property
+    def resume(self) -> Path:
+        """Where the next opening of the ledger begins to read."""
+        return self.path / "ledger-resume"
+
+    @property
     def socket(self) -> Path:
         """Where workers are served."""
         return self.path / SOCKET_NAME

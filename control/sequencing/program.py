@@ -20,7 +20,7 @@ from control.startup import StartRefused, hide_memory, raise_file_limit, refuse_
 from control.stores.lock_store import SqliteLockStore, open_register
 from control.stores.sqlite import StoreRefused, StoreUnavailable
 from credentials.keyfile import KeyFileRefused
-from ledger import EXIT_COULD_NOT_RUN, Ledger, LedgerError
+from ledger import EXIT_COULD_NOT_RUN, FileResumeStore, Ledger, LedgerError, PosixFiles
 
 SWITCH_SECONDS = 0.0002
 """As for the gate: the ledger's thread waits for the interpreter with a synced group in its hand."""
@@ -62,7 +62,13 @@ def _run(path: Path, ready: int | None, lifeline: int | None) -> None:
     peers.check_path(place.socket)
     register = open_register(place.register)
     try:
-        ledger = Ledger.open(place.ledger, keys=place.keys, lock_store=SqliteLockStore(register), keep_open=True)
+        ledger = Ledger.open(
+            place.ledger,
+            keys=place.keys,
+            lock_store=SqliteLockStore(register),
+            keep_open=True,
+            resume=FileResumeStore(place.resume, PosixFiles()),
+        )
         try:
             asyncio.run(_serve(ledger, place, ready, lifeline))
         finally:

@@ -13,7 +13,7 @@ from control.stores.sqlite import Database, StoreRefused, StoreUnavailable
 from credentials.envelope import KeyEncryptionKey
 from credentials.keyfile import KeyFileRefused
 from credentials.tokens import SigningKey
-from ledger import Ledger, LedgerError
+from ledger import FileResumeStore, Ledger, LedgerError, PosixFiles
 from ledger.keys import HOT_FILE, ROOT_FILE
 
 KEK_FILE = "kek.key"
@@ -134,16 +134,16 @@ def _identity(database: Database, folder: Folder) -> tuple[KeyEncryptionKey, str
 
 def _ledger(database: Database, register: Database, folder: Folder, origin: str) -> Ledger:
     take_over(database, register)
-    store = SqliteLockStore(register)
+    store, resume = SqliteLockStore(register), FileResumeStore(folder.resume, PosixFiles())
     if (folder.ledger / "LEDGER.json").exists():
-        ledger = _joined(Ledger.open(folder.ledger, keys=folder.keys, lock_store=store), origin)
+        ledger = _joined(Ledger.open(folder.ledger, keys=folder.keys, lock_store=store, resume=resume), origin)
     elif database.query("SELECT 1 FROM instance WHERE key = 'ledger'"):
         # The register's file may be gone with it; the database remembers.
         raise StateInvalid(
             f"{folder.ledger} is missing: this state has lost its ledger", f"Restore {folder.path} from a backup."
         )
     else:
-        ledger = Ledger.create(folder.ledger, keys=folder.keys, lock_store=store, origin=origin)
+        ledger = Ledger.create(folder.ledger, keys=folder.keys, lock_store=store, origin=origin, resume=resume)
     try:
         with database.transaction() as connection:
             connection.execute("INSERT INTO instance (key, value) VALUES ('ledger', 'made') ON CONFLICT DO NOTHING")

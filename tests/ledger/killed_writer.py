@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ledger import Ledger, Limits
+from ledger import FileResumeStore, Ledger, Limits
 from ledger.files import PosixFiles
 
 POLICY = "sha256:" + "ab" * 32
@@ -92,7 +92,12 @@ def main(base: Path, seed: str) -> None:
         segment_bytes=40_000,
         keep_seconds=0.1,
     )
-    arguments = {"keys": base / "keys", "lock_store": FileLockStore(base / "lock"), "limits": limits}
+    arguments = {
+        "keys": base / "keys",
+        "lock_store": FileLockStore(base / "lock"),
+        "limits": limits,
+        "resume": FileResumeStore(base / "resume", PosixFiles()),
+    }
     if (base / "ledger" / "LEDGER.json").exists():
         ledger = Ledger.open(base / "ledger", **arguments)
     else:
