@@ -24,7 +24,7 @@ from rules.policy.ports import not_http
 from rules.policy.price_checks import check_prices
 from rules.policy.reading import Location
 from rules.policy.templates import parse_template
-from rules.policy.tool_checks import check_services, check_tools
+from rules.policy.tool_checks import check_services, check_tools, check_workflows
 from rules.prices.library import NOTHING_ADDED as NO_BOOKS_ADDED
 from rules.prices.library import Library
 
@@ -50,6 +50,7 @@ def check(
     yield from check_services(document, catalogue)
     yield from check_limits(document, catalogue, library, names)
     yield from check_prices(document, catalogue, library)
+    yield from check_workflows(document, catalogue)
     used: set[str] = set()
     for name, account in document.accounts.items():
         yield from _stage(name, account)

@@ -27,9 +27,11 @@ from rules.policy.checks import compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher, Rule, names_tools_of
 from rules.policy.models import AccountDocument, ConnectionDocument, TenantDocument
 from rules.policy.source import PolicySource
+from rules.policy.workflow_models import WorkflowDocument
 from rules.prices.book import Book
 from rules.prices.library import Library, library_of
 from rules.services import Service, named, of_host
+from rules.workflows import WorkflowOutcome
 
 KEEP_INPUTS_SECONDS: Final = 30 * 86_400
 """Where a policy does not say, or is no more."""
@@ -131,6 +133,8 @@ class TenantPolicy:
     """Of all accounts together."""
     keep_inputs_seconds: int
     """How long it is kept what calls were decided on; 0: not at all."""
+    workflows: Mapping[str, WorkflowOutcome]
+    """What counts as an outcome, of the workflows that say so."""
     _destinations: Mapping[tuple[str, str, int], Connection] = field(repr=False, compare=False)
 
     def connection_for(self, scheme: str, host: str, port: int) -> Connection | None:
@@ -210,8 +214,14 @@ def _tenant(
         denied_keys=denied_keys,
         limits=whole,
         keep_inputs_seconds=KEEP_INPUTS_SECONDS if document.inputs is None else document.inputs.keep,
+        workflows=MappingProxyType({name: _outcome(one) for name, one in (document.workflows or {}).items()}),
         _destinations=MappingProxyType({(c.scheme, c.host, c.port): c for c in connections.values()}),
     )
+
+
+def _outcome(document: WorkflowDocument) -> WorkflowOutcome:
+    outcome = document.outcome
+    return WorkflowOutcome(tuple(outcome.tools), None if outcome.status is None else frozenset(outcome.status))
 
 
 def _connection(

@@ -13,6 +13,7 @@ from rules.policy.access import describe_most
 from rules.policy.compile import Account, Connection, PolicySet, TenantPolicy
 from rules.policy.matcher import Rule
 from rules.policy.values import Money, write_duration, write_keep, write_present
+from rules.workflows import WorkflowOutcome
 
 MAX_TOOLS: Final = 5
 """Of a service that is described otherwise, named in the line that says so."""
@@ -85,8 +86,13 @@ class _Diff:
         self.closes += [f"{name}: no chain over the key sha256:{key}" for key in sorted(new.denied_keys - was)]
         self.opens += [f"{name}: again a chain over the key sha256:{key}" for key in sorted(was - new.denied_keys)]
         self.limits(name, Limits() if old is None else old.limits, new.limits)
+        _each({} if old is None else old.workflows, new.workflows, lambda which, a, b: self.workflow(name, which, a, b))
         _each({} if old is None else old.connections, new.connections, self.connection)
         _each({} if old is None else old.accounts, new.accounts, self.account)
+
+    def workflow(self, tenant: str, name: str, old: WorkflowOutcome | None, new: WorkflowOutcome | None) -> None:
+        was = "" if old is None else f", was {old}"
+        self.changes.append(f"{tenant}: an outcome of {name} is {'nothing' if new is None else new}{was}")
 
     def connection(self, name: str, old: Connection | None, new: Connection | None) -> None:
         of = new or old

@@ -45,6 +45,7 @@ from rules.policy.fields import (
     refuse_true,
 )
 from rules.policy.limit_models import LimitsDocument
+from rules.policy.workflow_models import WorkflowDocument
 
 
 class _Document(BaseModel):
@@ -234,6 +235,9 @@ class TenantDocument(_Document):
     )
     connections: dict[Name, ConnectionDocument] = {}
     accounts: dict[Name, AccountDocument] = {}
+    workflows: dict[Workflow, WorkflowDocument] | None = Field(
+        default=None, min_length=1, max_length=1000, description="What agents do, and what counts as its outcome."
+    )
     tests: list[CaseDocument] | None = Field(
         default=None,
         min_length=1,

@@ -39,6 +39,20 @@ def check_services(document: TenantDocument, catalogue: Catalogue) -> Iterator[F
             yield Finding((*at, "mode"), "mode: there is no secret", "add secret: NAME, or remove it")
 
 
+def check_workflows(document: TenantDocument, catalogue: Catalogue) -> Iterator[Finding]:
+    """Every finding in the tools that outcomes of workflows name."""
+    reachable = [
+        known
+        for connection, of in document.connections.items()
+        if (known := catalogue.of(connection, of.host, of.service, of.endpoint)) is not None
+    ]
+    for name, workflow in (document.workflows or {}).items():
+        for position, tool in enumerate(workflow.outcome.tools):
+            problem = tool_problem(tool, reachable)
+            if problem is not None:
+                yield Finding(("workflows", name, "outcome", "tools", position), *problem)
+
+
 def check_tools(
     name: str, account: AccountDocument, document: TenantDocument, catalogue: Catalogue
 ) -> Iterator[Finding]:
