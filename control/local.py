@@ -19,8 +19,11 @@ from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
+from control.limit_views import LimitOperations
 from control.local_fleet import LocalFleet
 from control.local_inputs import LocalInputs
+from control.local_limits import LocalLimits
+from control.local_spending import LocalSpending
 from control.observed import observed_warnings
 from control.operations import (
     Act,
@@ -43,6 +46,7 @@ from control.operations import (
     WrongUse,
 )
 from control.policy_views import PolicyActivation
+from control.spending.views import SpendOperations
 from control.state import (
     RevocationDone,
     RevocationIncomplete,
@@ -75,6 +79,8 @@ class Local:
         self._node = node
         self.inputs: InputOperations = LocalInputs(state, actor)
         self.fleet: FleetOperations = LocalFleet(state, actor, node)
+        self.limits: LimitOperations = LocalLimits(state, node)
+        self.spending: SpendOperations = LocalSpending(state, actor)
 
     def status(self) -> Status:
         """See `Operations.status`."""
@@ -93,6 +99,7 @@ class Local:
             warnings=(
                 *(() if node is None else node.warnings()),
                 *state.inputs.warnings(),
+                *state.following.warnings(),
                 *observed_warnings(tenants, datetime.now(UTC)),
             ),
             faults=state.faults,

@@ -9,6 +9,7 @@ from typing import Protocol
 from control.authorities import Authorities
 from control.authority_life import WARNING
 from control.fleet_views import FleetShown
+from control.limit_views import Counters
 from control.status_views import Access, InFlightCall
 from credentials.revocation import Target
 from proxy.engine.authority import Authority
@@ -139,6 +140,8 @@ class Node:
     """The operator's own for the TLS listeners; None: one of our authority."""
     tls: int = 0
     """How many of the addresses speak TLS: the last ones."""
+    counters: Counters | None = None
+    """What decides about limits, where that is not the state's own."""
     health: str | None = None
     draining: bool = False
     pid: int = field(default_factory=os.getpid)

@@ -14,7 +14,9 @@ from typing import Protocol
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
+from control.limit_views import LimitOperations
 from control.policy_views import PolicyActivation
+from control.spending.views import SpendOperations
 from control.status_views import Access, InFlightCall, Status
 from credentials.revocation import Target
 from credentials.secret import Secret
@@ -242,6 +244,10 @@ class Operations(Protocol):
     """What calls were decided on."""
     fleet: FleetOperations
     """The processes that serve agents."""
+    limits: LimitOperations
+    """What is used of the limits now."""
+    spending: SpendOperations
+    """What was spent and achieved."""
 
     def status(self) -> Status:
         """What is installed, active and in flight."""

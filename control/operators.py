@@ -88,6 +88,13 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             post("/inputs", requests.InputsAt, lambda on, r: on.inputs.page(r.wanted.asked(), r.place)),
             post("/inputs/show", requests.CallNamed, lambda on, r: on.inputs.show(r.call)),
             post("/inputs/erase", requests.ErasureWanted, lambda on, r: on.inputs.erase(r.wanted.asked(), r.reason)),
+            post("/limits", requests.TenantNamed, lambda on, r: on.limits.show(r.tenant)),
+            post("/spend", requests.SpendAsked, lambda on, r: on.spending.show(r.asked())),
+            post(
+                "/outcomes",
+                requests.OutcomeReached,
+                lambda on, r: on.spending.declare(r.tenant, r.run, r.workflow, r.count, r.note),
+            ),
             get("/workers", lambda on: on.fleet.show()),
             post("/workers/replace", requests.Nothing, lambda on, _: on.fleet.replace()),
             post("/restorations", requests.OrderGiven, lambda on, r: on.restore(r.target(), r.reason)),

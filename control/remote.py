@@ -16,6 +16,7 @@ from control.authority_views import AuthoritiesShown, RotationAsked
 from control.codec import CodecError, from_json, to_json
 from control.fleet_views import FleetOperations, FleetShown
 from control.input_views import InputOperations, InputsErased, InputsPage, InputsShown, InputsWanted
+from control.limit_views import LimitOperations, LimitsShown
 from control.operations import (
     Act,
     OperationError,
@@ -39,6 +40,7 @@ from control.operations import (
     WrongUse,
 )
 from control.policy_views import PolicyActivation
+from control.spending.views import OutcomeDeclared, SpendOperations, SpendShown, SpendWanted
 from control.status_views import Access, Status
 from credentials.revocation import Target
 from credentials.secret import Secret
@@ -89,6 +91,33 @@ class RemoteFleet:
         return from_json(FleetShown, self._ask("POST", "/workers/replace", {}))
 
 
+class RemoteLimits:
+    """`LimitOperations` by asking."""
+
+    def __init__(self, ask: Callable[..., object]) -> None:
+        self._ask = ask
+
+    def show(self, tenant: str | None) -> LimitsShown:
+        """See `LimitOperations.show`."""
+        return from_json(LimitsShown, self._ask("POST", "/limits", {"tenant": tenant}))
+
+
+class RemoteSpending:
+    """`SpendOperations` by asking."""
+
+    def __init__(self, ask: Callable[..., object]) -> None:
+        self._ask = ask
+
+    def show(self, wanted: SpendWanted) -> SpendShown:
+        """See `SpendOperations.show`."""
+        return from_json(SpendShown, self._ask("POST", "/spend", to_json(wanted)))
+
+    def declare(self, tenant: str | None, run: str, workflow: str | None, count: int, note: str) -> OutcomeDeclared:
+        """See `SpendOperations.declare`."""
+        body = {"tenant": tenant, "run": run, "workflow": workflow, "count": count, "note": note}
+        return from_json(OutcomeDeclared, self._ask("POST", "/outcomes", body))
+
+
 class _SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("operators", timeout=TIMEOUT_SECONDS)
@@ -111,6 +140,8 @@ class Remote:
         self._socket = state / SOCKET_NAME
         self.inputs: InputOperations = RemoteInputs(self._ask)
         self.fleet: FleetOperations = RemoteFleet(self._ask)
+        self.limits: LimitOperations = RemoteLimits(self._ask)
+        self.spending: SpendOperations = RemoteSpending(self._ask)
 
     def answers(self) -> bool:
         """True when a process accepts connections on the socket."""

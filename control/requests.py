@@ -2,13 +2,14 @@
 
 import base64
 import binascii
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from control.authority_views import RotationAsked, Step
 from control.input_views import InputsWanted
 from control.operations import Act, PolicyText, Provenance, TokenRequest, WrongUse
+from control.spending.views import SpendWanted
 from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret, SecretRefused
 
@@ -120,6 +121,38 @@ class SecretName(_Strict):
 
     tenant: Name
     name: Name
+
+
+class TenantNamed(_Strict):
+    """`POST /limits`."""
+
+    tenant: Name | None
+
+
+class SpendAsked(_Strict):
+    """`POST /spend`."""
+
+    tenant: Name | None
+    account: Name | None
+    workflow: Name | None
+    run: Name | None
+    tool: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[\x20-\x7e]+$")] | None
+    since: Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] | None
+    by: Annotated[list[Annotated[str, StringConstraints(max_length=16)]], Field(max_length=5)]
+
+    def asked(self) -> SpendWanted:
+        """As the operations take it."""
+        return SpendWanted(self.tenant, self.account, self.workflow, self.run, self.tool, self.since, tuple(self.by))
+
+
+class OutcomeReached(_Strict):
+    """`POST /outcomes`."""
+
+    tenant: Name | None
+    run: Name
+    workflow: Name | None
+    count: Annotated[int, Field(ge=1, le=1_000_000)]
+    note: Declared | Literal[""]
 
 
 class TokenWanted(_Strict):

@@ -137,6 +137,7 @@ class _Service:
             loop.add_signal_handler(number, told)
         health = health_socket(self.config.health)
         self.state.inputs.start()
+        self.state.following.start()
         gate = self._gate(() if health is None else (name_of(health),))
         try:
             await gate.start()

@@ -111,6 +111,7 @@ class ControlSide:
             "revocation_epoch": self._state.revocations.epoch,
             "threads": threading.active_count(),
             **self._state.inputs.gauges(),
+            **self._state.following.gauges(),
             **self._doors.gauges(),
             **self._gauges(),
         }

@@ -17,7 +17,7 @@ from control.fleet.fleet import Fleet
 from control.fleet.leash import Leash
 from control.fleet.parts import WORKERS_SOCKET, as_control, certificate_of
 from control.fleet.plan import Plan
-from control.fleet.shared_limits import SharedLimits
+from control.fleet.shared_limits import SharedCounters, SharedLimits
 from control.gates import Addresses
 from control.node import Node
 from control.side import ControlSide, health_socket
@@ -64,6 +64,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
     fleet.prepare = lambda: _counted(limits, loop)
     node = Node(fleet, plan.unsafe, doors.authorities, doors.names, certificate, tls=tls)
     limits = await SharedLimits.open(plan, state, anew=anew)
+    node.counters = SharedCounters(limits.store, loop)
     side = ControlSide(
         state,
         node,
@@ -73,6 +74,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
         gauges=lambda: {"workers": fleet.serving, "workers_wanted": fleet.wanted, **limits.gauges()},
     )
     state.inputs.start()
+    state.following.start()
     chores = [asyncio.create_task(doors.keep(state, node)), asyncio.create_task(limits.keep())]
     try:
         listener = peers.listen(state.directory / WORKERS_SOCKET)

@@ -9,11 +9,13 @@ import asyncio
 import logging
 import secrets
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from control.fleet.parts import shared_counters
 from control.fleet.plan import Plan
 from control.state import State, StateUnavailable
+from control.stores.counted import BudgetUse, Holder
 from control.stores.limits_replay import LimitsSnapshot
 from control.stores.recount import Recount
 from control.stores.redis.encoding import root_of
@@ -30,6 +32,29 @@ SETTLED_SECONDS: Final = 4.0
 reserving and committing."""
 SNAPSHOT_SECONDS: Final = 30.0
 SNAPSHOT_RECORDS: Final = 20_000
+ASK_SECONDS: Final = 2.0
+
+
+class SharedCounters:
+    """`control.limit_views.Counters` of the shared store, for other threads than its loop's."""
+
+    def __init__(self, store: RedisReservations, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+
+    def budgets(self, tenant: str) -> tuple[BudgetUse, ...]:
+        """See `Counters.budgets`."""
+        return self._asked(self._store.budgets(tenant))
+
+    def holders(self, tenant: str) -> tuple[Holder, ...]:
+        """See `Counters.holders`."""
+        return self._asked(self._store.holders(tenant))
+
+    def _asked[T](self, asking: Coroutine[Any, Any, T]) -> T:
+        try:
+            return asyncio.run_coroutine_threadsafe(asking, self._loop).result(ASK_SECONDS)
+        except TimeoutError as error:
+            raise ReservationsUnavailable("the shared limits did not answer in time") from error
 
 
 class SharedLimits:
@@ -37,7 +62,7 @@ class SharedLimits:
 
     def __init__(self, state: State, store: RedisReservations, recount: Recount) -> None:
         self._state = state
-        self._store = store
+        self.store = store
         self._recount = recount
         self._saved = recount.size
         self._save_at = time.monotonic() + SNAPSHOT_SECONDS
@@ -64,7 +89,7 @@ class SharedLimits:
         """What is there is not used any more. Nobody serves yet."""
         while True:
             try:
-                await self._store.read(*(("DEL", root_of(tenant)) for tenant in self._tenants()), ("PING",))
+                await self.store.read(*(("DEL", root_of(tenant)) for tenant in self._tenants()), ("PING",))
             except ReservationsUnavailable as error:
                 logger.error("the counters cannot be reached yet: %s", error)
                 await asyncio.sleep(LOOK_SECONDS)
@@ -79,12 +104,12 @@ class SharedLimits:
 
     def why_not(self) -> str | None:
         """Why calls are refused; None when they are not."""
-        why = self._store.health().degraded
+        why = self.store.health().degraded
         return f"limits: {why}" if why else None
 
     def gauges(self) -> dict[str, float]:
         """For the metrics."""
-        health = self._store.health()
+        health = self.store.health()
         return {"limits_degraded": float(bool(health.degraded)), "limits_loaded": float(self._loaded)}
 
     async def keep(self) -> None:
@@ -107,7 +132,7 @@ class SharedLimits:
         """Tenants whose counters are gone have them again, as soon as it is safe. Raises `ReservationsUnavailable`."""
         async with self._looking:
             now = time.monotonic()
-            unready = await self._store.unready(self._tenants())
+            unready = await self.store.unready(self._tenants())
             self._unready_since = {tenant: self._unready_since.get(tenant, now) for tenant in unready}
             # Of a tenant of which nothing was let out yet the ledger has everything.
             due = [
@@ -123,7 +148,7 @@ class SharedLimits:
     async def _load(self, tenants: list[str]) -> None:
         await self._follow()
         recount = self._recount
-        loaded = await self._store.rebuild(
+        loaded = await self.store.rebuild(
             tenants,
             recount.budgets(),
             recount.tats(),
@@ -155,10 +180,10 @@ class SharedLimits:
     async def _correct(self) -> None:
         """What was counted at its maximum because its process was lost is what the ledger says it was."""
         for tenant in self._tenants():
-            for correction in await self._store.corrections(tenant):
+            for correction in await self.store.corrections(tenant):
                 spent = self._recount.spent(correction.call)
                 if spent is not None:
-                    await self._store.correct(tenant, correction, spent)
+                    await self.store.correct(tenant, correction, spent)
 
     async def close(self) -> None:
         """Counted to the end and saved; nobody serves any more."""
@@ -167,4 +192,4 @@ class SharedLimits:
             await asyncio.to_thread(self.save)
         except (StateUnavailable, LedgerError, OSError) as error:
             logger.error("the counters were not saved, the next start reads more of the ledger: %s", error)
-        await self._store.stop()
+        await self.store.stop()

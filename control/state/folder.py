@@ -13,6 +13,7 @@ _FILES: Final = frozenset(
         *("LOCK", "exeat.sqlite", "exeat.sqlite-wal", "exeat.sqlite-shm", "inputs.sqlite", "inputs.sqlite-wal"),
         *("register.sqlite", "register.sqlite-wal", "keys", "ledger", "trust.policy"),
         *("operators.sock", "ledger.sock", "workers.sock", "ledger-resume"),
+        *("followed.sqlite", "followed.sqlite-wal"),
     )
 )
 
@@ -28,6 +29,7 @@ class Folder:
         self.input_keys = self.keys / "inputs.sqlite"
         self.ledger = path / "ledger"
         self.register = path / "register.sqlite"
+        self.followed = path / "followed.sqlite"
         self.resume = path / "ledger-resume"
         self.trust = path / "trust.policy"
         self._lock: int | None = lock

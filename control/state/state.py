@@ -9,10 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from typing import Final, Self
+from zoneinfo import ZoneInfo
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from control.following import Follower
 from control.inputs import KeptInputs
+from control.spending.fold import SpendingFold
 from control.state.clock import Clock
 from control.state.commitment_keys import CommitmentKeys
 from control.state.errors import StateError, StateInvalid, StateUnavailable
@@ -74,6 +77,9 @@ class State:
         self._limits = LimitsStore(ground.database)
         self.inputs = KeptInputs(folder.inputs, folder.input_keys, ground.kek, self._keep_inputs_seconds)
         """What calls were decided on; `start` it where calls come."""
+        self.spending = SpendingFold(self._zone_of)
+        self.following = Follower(folder.followed, folder.ledger, (self.spending,), lambda: self.ledger.head().size)
+        """What is made of the ledger afterwards; `start` it where calls come."""
         self.reservations = EmbeddedReservations(wall_seconds=clock)
         """Counted from the ledger; the proxy reserves here."""
         verifier = TokenVerifier({ground.signing.kid: ground.signing.public}, ground.origin)
@@ -184,6 +190,10 @@ class State:
         """What is stored and cannot be used, for health and status; what needs it is denied."""
         policy = () if self._policies.fault is None else (self._policies.fault,)
         return policy + tuple(f"the secret {name} does not open; set it again" for name in self._secrets.broken)
+
+    def _zone_of(self, tenant: str) -> ZoneInfo:
+        policy = None if self.policy is None else self.policy.tenants.get(tenant)
+        return ZoneInfo("UTC") if policy is None else policy.timezone
 
     def secret(self, tenant: str, name: str) -> tuple[Secret, int] | None:
         """The secret and its version; None when it is not set."""
@@ -337,6 +347,7 @@ class State:
         self._closed = True
         problems: list[str] = []
         self.inputs.close()
+        self.following.stop()
         # Where others write calls too, these counters did not see them; the next start counts from the last snapshot.
         save = (self.save_limits,) if self._register is not None else ()
         for step in (*save, self.ledger.close, self._close_stores):
@@ -352,6 +363,7 @@ class State:
         """Gives everything back without writing; opening has failed and says why."""
         self._closed = True
         self.inputs.close()
+        self.following.stop()
         try:
             self.ledger.close()
         except LedgerError as error:

@@ -174,6 +174,10 @@ class EmbeddedReservations:
 
     async def holders(self, tenant: str) -> tuple[Holder, ...]:
         """The calls of a tenant that hold a concurrency slot, the oldest first."""
+        return self.holders_now(tenant)
+
+    def holders_now(self, tenant: str) -> tuple[Holder, ...]:
+        """As `holders`, for callers without a loop."""
         with self._lock:
             now_us, wall = self._monotonic_us(), self._wall_seconds()
             found = [hold for hold in self._held.values() if any(key[0] == tenant for key in hold.leases)]

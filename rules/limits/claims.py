@@ -92,16 +92,23 @@ def _about(where: Where, action: "Action | None") -> bool:
 
 
 def _claim(tenant: str, scope: str, limit: Rate | Slots, by: dict[str, str]) -> Claim:
-    where = limit.where
-    about = where.connection
-    if where.tools is not None:
-        listed = ",".join(sorted(where.tools))
-        about += f":{listed if len(listed) <= 64 else digest_of(listed)}"
     if isinstance(limit, Rate):
-        key = (tenant, scope, "rate", about, limit.per, *_parts(by))
+        key = (tenant, scope, "rate", _about_key(limit.where), limit.per, *_parts(by))
         return RateClaim(key, limit.interval_us, limit.burst, f"{limit.max} per {limit.per}")
-    key = (tenant, scope, "concurrency", *(() if where == Where() else (about,)), *_parts(by))
-    return LeaseClaim(key, limit.max)
+    return LeaseClaim((*slot_key(tenant, scope, limit), *_parts(by)), limit.max)
+
+
+def slot_key(tenant: str, scope: str, limit: Slots) -> tuple[str, ...]:
+    """The key of a concurrency limit, but for what it is counted by."""
+    where = limit.where
+    return (tenant, scope, "concurrency", *(() if where == Where() else (_about_key(where),)))
+
+
+def _about_key(where: Where) -> str:
+    if where.tools is None:
+        return where.connection
+    listed = ",".join(sorted(where.tools))
+    return f"{where.connection}:{listed if len(listed) <= 64 else digest_of(listed)}"
 
 
 def _parts(by: dict[str, str]) -> tuple[str, ...]:
@@ -143,4 +150,4 @@ def _keys(budget: Budget, demand: Demand) -> Iterable[tuple[str, ...]]:
     return dict.fromkeys((*budget.key, by_part(demand.values(by, action))) for action in demand.actions or _NO_ACTION)
 
 
-__all__ = ["bucket_claims", "claims_of", "spend_claims", "standing_claims"]
+__all__ = ["bucket_claims", "claims_of", "slot_key", "spend_claims", "standing_claims"]

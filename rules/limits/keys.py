@@ -61,5 +61,17 @@ def charged(budget: str, cost: Mapping[str, Any]) -> int:
     raise ValueError(f"a record charges the budget {budget} and does not say how much")
 
 
+def unit_of(meter: str, cost: Mapping[str, Any]) -> str:
+    """The currency of a meter in a record's cost; of what is no money, the meter itself."""
+    if meter == PRICE:
+        return str(cost["cur"])
+    part = meter_part(meter)
+    for budget in cost["budget"]:
+        counted, _, currency = budget.split("/")[2].partition(":")
+        if counted == part and currency:
+            return str(currency)
+    return meter
+
+
 def _bounded(text: str, length: int) -> str:
     return text if len(text) <= length else digest_of(text)

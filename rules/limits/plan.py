@@ -92,7 +92,8 @@ def _spend(document: SpendDocument) -> Spend:
     )
 
 
-def _budget(level: Level, spend: Spend) -> Budget:
+def budget_of(level: Level, spend: Spend) -> Budget:
+    """A spend limit of a level, with what of its key is the same for every call."""
     by = tuple(name for name in BY if name in spend.by or (name == RUN and spend.per == RUN))
     return Budget(spend, (level.tenant, level.scope, _counted(spend), spend.per), by)
 
@@ -122,7 +123,7 @@ def _one(name: str, levels: tuple[Level, ...], connection: "Connection") -> Mete
     counting = tuple(
         budgets
         for level in levels
-        if (budgets := tuple(_budget(level, spend) for spend in level.limits.spends if spend.meter == name))
+        if (budgets := tuple(budget_of(level, spend) for spend in level.limits.spends if spend.meter == name))
     )
     by_tool = any("tool" in budget.by for budgets in counting for budget in budgets)
     return Metered(meter, name, counting, fed.tools, fed.told and not by_tool)

@@ -1,0 +1,116 @@
+"""What is used of the limits, told from the policy in force and the store that decides."""
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from control.limit_views import BudgetShown, Counters, HolderShown, LimitsShown, SlotsShown
+from control.operations import Refused, Unavailable
+from control.stores.counted import BudgetUse, Holder
+from control.stores.limits import EmbeddedReservations
+from rules.claims import ReservationsUnavailable
+from rules.limits.claims import slot_key
+from rules.limits.keys import WHOLE_TENANT
+from rules.limits.limit import Budget, Level, Slots
+from rules.limits.plan import budget_of
+from rules.limits.windows import window_of
+
+if TYPE_CHECKING:
+    from control.node import Node
+    from control.state import State
+    from rules.policy.compile import TenantPolicy
+
+MOST: Final = 1_000
+"""Budgets of runs and the like: as many as people can read, and far below what the operators' socket answers."""
+
+
+class OwnCounters:
+    """`Counters` of the embedded store."""
+
+    def __init__(self, reservations: EmbeddedReservations) -> None:
+        self._reservations = reservations
+
+    def budgets(self, tenant: str) -> tuple[BudgetUse, ...]:
+        """See `Counters.budgets`."""
+        return tuple(use for use in self._reservations.budgets() if use.key.startswith(f"{tenant}/"))
+
+    def holders(self, tenant: str) -> tuple[Holder, ...]:
+        """See `Counters.holders`."""
+        return self._reservations.holders_now(tenant)
+
+
+class LocalLimits:
+    """`LimitOperations` on a state in this process."""
+
+    def __init__(self, state: "State", node: "Node | None") -> None:
+        self._state = state
+        own = OwnCounters(state.reservations)
+        self._counters: Counters = own if node is None or node.counters is None else node.counters
+
+    def show(self, tenant: str | None) -> LimitsShown:
+        """See `LimitOperations.show`."""
+        policy = self._state.policy
+        tenants = {} if policy is None else policy.tenants
+        if tenant is not None and tenant not in tenants:
+            raise Refused(f"there is no tenant {tenant}", f"Known: {', '.join(tenants) or 'none'}")
+        budgets: list[BudgetShown] = []
+        counted: list[BudgetShown] = []
+        slots: list[SlotsShown] = []
+        for of in tenants.values():
+            if tenant not in (None, of.tenant):
+                continue
+            try:
+                used = {use.key: use for use in self._counters.budgets(of.tenant)}
+                holders = self._counters.holders(of.tenant)
+            except ReservationsUnavailable as error:
+                raise Unavailable(
+                    f"the limits cannot be asked now: {error}", "exeat status says what is wrong."
+                ) from error
+            for level in _levels(of):
+                slots += [_slots(level, one, holders) for one in level.limits.slots]
+                for spend in level.limits.spends:
+                    budget = budget_of(level, spend)
+                    (counted if budget.by else budgets).extend(_budgets(of, level.scope, budget, used))
+        counted.sort(key=lambda one: one.left / one.max)
+        return LimitsShown((*budgets, *counted[:MOST]), tuple(slots), max(0, len(counted) - MOST))
+
+
+def _levels(policy: "TenantPolicy") -> Iterator[Level]:
+    yield Level(policy.tenant, WHOLE_TENANT, policy.limits)
+    for name, account in policy.accounts.items():
+        yield Level(policy.tenant, name, account.limits)
+
+
+def _budgets(
+    policy: "TenantPolicy", scope: str, budget: Budget, used: Mapping[str, BudgetUse]
+) -> Iterator[BudgetShown]:
+    spend = budget.spend
+    window = window_of(spend.per, datetime.now(UTC), policy.timezone)
+    key = "/".join(budget.key)
+    found = {"": used.get(key)}
+    if budget.by:
+        found = {name[len(key) + 1 :]: use for name, use in used.items() if name.startswith(f"{key}/")}
+    for by, use in found.items():
+        # A clock that was set back opens no window again: the store's newest counts.
+        now = use is not None and use.window >= window.id
+        spent, aside = (use.spent_micros, use.reserved_micros) if use is not None and now else (0, 0)
+        if budget.by and not now:
+            continue
+        left = max(0, spend.max_micros - spent - aside)
+        yield BudgetShown(
+            policy.tenant, scope, spend.meter, spend.unit, spend.per, by,
+            window.id if use is None or not now else use.window, spend.max_micros, spent, aside, left, window.resets_at,
+        )  # fmt: skip
+
+
+def _slots(level: Level, limit: Slots, holders: tuple[Holder, ...]) -> SlotsShown:
+    key = "/".join(slot_key(level.tenant, level.scope, limit))
+    now = time.time()
+    holding = [
+        HolderShown(holder.call, holder.worker, max(0.0, now - holder.since))
+        for holder in holders
+        for lease in holder.leases
+        if lease == key or (limit.where.by and lease.startswith(f"{key}/"))
+    ]
+    return SlotsShown(level.tenant, level.scope, limit.where.described, limit.max, len(holding), tuple(holding))
