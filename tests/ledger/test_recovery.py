@@ -77,12 +77,12 @@ def test_open_intents_of_workers_that_live_are_kept_and_said_to_be(crashed, limi
     assert [(recovery["open"], recovery["kept"]) for recovery in report.recoveries] == [(1, True)]
 
 
-def test_a_write_torn_at_any_byte_is_set_aside_and_the_log_goes_on(crashed, limits, records, tmp_path):
-    """Every cut inside the last group recovers; what was committed stays; the verifier accounts for the bytes."""
+def test_a_write_torn_anywhere_is_set_aside_and_the_log_goes_on(crashed, limits, records, tmp_path):
+    """A cut inside the last group recovers; what was committed stays; the verifier accounts for the bytes."""
     data = crashed.segment.read_bytes()
     ends = _commit_ends(data)
     before = len(list(read_records(crashed.origin)))
-    for cut in range(ends[-2] + 1, ends[-1], 7):
+    for cut in range(ends[-2] + 1, ends[-1], 23):
         copy = tmp_path / f"cut{cut}"
         shutil.copytree(crashed.origin, copy)
         (copy / "segments" / crashed.segment.name).write_bytes(data[:cut])
