@@ -77,6 +77,10 @@ bench-decide: $(READY) ## Measure what a decision costs, by rules and by tenants
 bench-limits: $(READY) ## Measure what limits cost a call, embedded and shared (one minute)
 	@$(VENV)/bin/python -m benchmarks.limits $(ARGS)
 
+.PHONY: bench-workers
+bench-workers: $(READY) ## Measure what a second worker adds (two minutes)
+	@$(VENV)/bin/python -m benchmarks.workers $(ARGS)
+
 # -- the environment --------------------------------------------------------------------------------------------------
 
 .PHONY: setup

@@ -46,6 +46,8 @@ from credentials.revocation import Target
 from credentials.secret import Secret
 
 SOCKET_NAME = "operators.sock"
+LEDGER_SOCKET = "ledger.sock"
+"""Of `control.sequencing`."""
 TIMEOUT_SECONDS = 30.0
 """A policy's compilation is the longest operation; a revocation answers in milliseconds."""
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -145,15 +147,11 @@ class Remote:
 
     def answers(self) -> bool:
         """True when a process accepts connections on the socket."""
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.settimeout(TIMEOUT_SECONDS)
-                probe.connect(str(self._socket))
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise _unreachable(self._socket, error) from error
-        return True
+        return _accepts(self._socket)
+
+    def ledger_is_written(self) -> bool:
+        """True when a sequencer serves this state: an installation of several processes runs."""
+        return _accepts(self._socket.with_name(LEDGER_SOCKET))
 
     def status(self) -> Status:
         """See `Operations.status`."""
@@ -274,6 +272,18 @@ class Remote:
         if response.status != 200:
             raise _error_from(response.status, answer)
         return answer
+
+
+def _accepts(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(TIMEOUT_SECONDS)
+            probe.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreachable(path, error) from error
+    return True
 
 
 def token_from_json(answer: object) -> TokenIssued:

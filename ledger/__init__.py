@@ -14,7 +14,7 @@ This package imports none of the others and needs nothing but the standard libra
 from ledger.batch import Batch, Receipt, receipt_holds
 from ledger.clock import Clock, SystemClock
 from ledger.commitment import commitment, commitment_holds, salt
-from ledger.errors import LedgerError, LedgerRefused, LedgerUnavailable, RecordRefused
+from ledger.errors import LedgerError, LedgerHeld, LedgerRefused, LedgerUnavailable, RecordRefused
 from ledger.files import Files, PosixFiles
 from ledger.findings import KINDS, Finding, Weight
 from ledger.lifecycle import OpenIntent
@@ -42,6 +42,7 @@ __all__ = [
     "Head",
     "Ledger",
     "LedgerError",
+    "LedgerHeld",
     "LedgerRefused",
     "LedgerUnavailable",
     "Limits",

@@ -23,6 +23,10 @@ class LedgerRefused(LedgerError):
     """
 
 
+class LedgerHeld(LedgerRefused):
+    """Another process writes the log now."""
+
+
 class RecordRefused(LedgerError):
     """The record breaks the format or the life-cycle; nothing was written.
 

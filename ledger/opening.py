@@ -37,7 +37,7 @@ from ledger.directory import (
     segment_files,
     torn_name,
 )
-from ledger.errors import LedgerError, LedgerRefused
+from ledger.errors import LedgerError, LedgerHeld, LedgerRefused
 from ledger.files import Files, sync_directory
 from ledger.genesis import genesis_content
 from ledger.keys import HOT_FILE, ROOT_FILE, load_key, load_or_create_key, root_name
@@ -73,7 +73,7 @@ def take_lock(directory: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise LedgerRefused(f"another process writes {directory}") from None
+        raise LedgerHeld(f"another process writes {directory}") from None
     return descriptor
 
 

@@ -47,6 +47,8 @@ class Product:
     title: str
     up: tuple[str, ...]
     """The program whose `up` is measured."""
+    more: tuple[str, ...] = ()
+    """Further options of it."""
 
     def version(self) -> str:
         if not _PROGRAM.exists():
@@ -66,7 +68,7 @@ class Product:
         self._run(state, "secret", "set", "saas/bench", "--tenant", "bench", give=wire.SECRET.encode())
         child = place.start(
             self.name,
-            [*self.up, "up", "--state", state, "--listen", f"127.0.0.1:{port}", "--health", "127.0.0.1:0"],
+            [*self.up, "up", "--state", state, "--listen", f"127.0.0.1:{port}", "--health", "127.0.0.1:0", *self.more],
         )
         place.wait_for(child, lambda: listens(port), self.name)
         token = self._run(state, "token", "issue", "agent", "--ttl", "1h").strip()

@@ -1,8 +1,9 @@
 """From a command to the operations: the running process if there is one, else the state itself under its lock."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from control.cli.invocation import Exit, Invocation, Trouble
 from control.remote import Remote
@@ -10,12 +11,14 @@ from control.remote import Remote
 if TYPE_CHECKING:
     from control.operations import Operations
 
+COMES_BACK_SECONDS: Final = 10.0
+
 
 @contextmanager
 def operations(invocation: Invocation, *, create: bool = False) -> Iterator["Operations"]:
     """The operations of an installation. `create` makes the state folder when there is none."""
     remote = Remote(invocation.state)
-    if remote.answers():
+    if remote.answers() or _comes_back(remote):
         yield remote
         return
     # Imported only now: the state brings SQLite, cryptography and the ledger with it.
@@ -23,6 +26,23 @@ def operations(invocation: Invocation, *, create: bool = False) -> Iterator["Ope
 
     with open_local(invocation.state, create=create) as local:
         yield local
+
+
+def _comes_back(remote: Remote) -> bool:
+    """Workers are served, so the process that answers operators is being started again: it is waited for.
+
+    A stop order that is given in that second must not fail because of it.
+    """
+    deadline = time.monotonic() + COMES_BACK_SECONDS
+    while remote.ledger_is_written():
+        if remote.answers():
+            return True
+        if time.monotonic() > deadline:
+            raise Trouble(
+                "workers run, but the process that answers operators does not come back", "Look at the log of exeat up."
+            )
+        time.sleep(0.05)
+    return False
 
 
 def the_tenant(on: "Operations", named: str | None) -> str:

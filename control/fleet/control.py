@@ -6,6 +6,7 @@ It can die and be started again: the workers go on for their lease, and hear fro
 import asyncio
 import logging
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +23,14 @@ from control.gates import Addresses
 from control.node import Node
 from control.side import ControlSide, health_socket
 from control.startup import Address, StartRefused, hide_memory, refuse_key_logs
-from control.state import State
+from control.state import State, StateLocked
 from control.threads import ControlThread
 from rules.claims import ReservationsUnavailable
 
 logger = logging.getLogger("exeat.up")
 
 COUNTED_SECONDS: Final = 5.0
+HELD_SECONDS: Final = 5.0
 
 
 async def control(leash: Leash) -> None:
@@ -46,7 +48,15 @@ async def control(leash: Leash) -> None:
 
 
 def _open(plan: Plan) -> State:
-    return State.open(Path(plan.state), create=False, join=as_control)
+    """A command that holds the state for a moment, because nobody answered it, is waited for."""
+    deadline = time.monotonic() + HELD_SECONDS
+    while True:
+        try:
+            return State.open(Path(plan.state), create=False, join=as_control)
+        except StateLocked:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew: bool, leash: Leash) -> None:

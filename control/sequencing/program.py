@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from control import peers
@@ -20,7 +21,9 @@ from control.startup import StartRefused, hide_memory, raise_file_limit, refuse_
 from control.stores.lock_store import SqliteLockStore, open_register
 from control.stores.sqlite import StoreRefused, StoreUnavailable
 from credentials.keyfile import KeyFileRefused
-from ledger import EXIT_COULD_NOT_RUN, FileResumeStore, Ledger, LedgerError, PosixFiles
+from ledger import EXIT_COULD_NOT_RUN, FileResumeStore, Ledger, LedgerError, LedgerHeld, PosixFiles
+
+HELD_SECONDS = 5.0
 
 SWITCH_SECONDS = 0.0002
 """As for the gate: the ledger's thread waits for the interpreter with a synced group in its hand."""
@@ -62,19 +65,26 @@ def _run(path: Path, ready: int | None, lifeline: int | None) -> None:
     peers.check_path(place.socket)
     register = open_register(place.register)
     try:
-        ledger = Ledger.open(
-            place.ledger,
-            keys=place.keys,
-            lock_store=SqliteLockStore(register),
-            keep_open=True,
-            resume=FileResumeStore(place.resume, PosixFiles()),
-        )
+        ledger = _opened(place, SqliteLockStore(register))
         try:
             asyncio.run(_serve(ledger, place, ready, lifeline))
         finally:
             ledger.close()
     finally:
         register.close()
+
+
+def _opened(place: Place, store: SqliteLockStore) -> Ledger:
+    """A command that writes the ledger for a moment, because nothing runs yet, is waited for."""
+    deadline = time.monotonic() + HELD_SECONDS
+    resume = FileResumeStore(place.resume, PosixFiles())
+    while True:
+        try:
+            return Ledger.open(place.ledger, keys=place.keys, lock_store=store, keep_open=True, resume=resume)
+        except LedgerHeld:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 async def _serve(ledger: Ledger, place: Place, ready: int | None, lifeline: int | None) -> None:

@@ -134,6 +134,15 @@ def test_what_is_killed_comes_back_and_nothing_is_reset(here: Fleet, what: str) 
     here.wait(lambda: len(here.product.status()["in_flight"]) == 0)
 
 
+def test_an_operator_waits_for_a_control_that_is_being_started_again(here: Fleet) -> None:
+    """And takes nothing from it: neither the state nor the ledger is somebody else's meanwhile."""
+    os.kill(here.pid_of("control.fleet.control"), signal.SIGKILL)
+    shown = here.product.cli("limits", "show", "--account", "spent", "--json").ok().json
+    assert [(one["per"], one["max"]) for one in shown["budgets"]] == [("day", CAP * 1_000_000)]
+    assert here.product.cli("spend", "--json").code == 0
+    here.wait(here.whole)
+
+
 def test_every_call_has_one_end(here: Fleet) -> None:
     here.wait(lambda: not here.product.status()["in_flight"])
     time.sleep(4)  # a killed worker's calls are closed after its grace
