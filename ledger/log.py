@@ -3,6 +3,10 @@
 Submissions from any thread go into one queue. The thread takes all that wait (so one signature, one write and one sync
 serve many calls), makes them durable and only then answers: with one `call_soon_threadsafe` per event loop and group.
 
+What an event loop submits is announced to the thread when the callbacks that are ready now have run, once for all of
+them, and a few turns later as long as each brings more. Were the thread told of each, it would set out with the first
+one alone, and the others would pay for a signature and a sync of their own.
+
 Whatever goes wrong beneath, the answer is the same: this object stops for good and every later submission fails with
 `LedgerUnavailable`. It is never retried, for after a failed sync nobody knows what the disk holds. The one exception: a
 file that cannot be opened because too many are (`NoDescriptor`) stops nothing; the group is refused and the next one
@@ -12,6 +16,7 @@ tries again.
 import asyncio
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -38,6 +43,11 @@ from ledger.trust import Trust
 
 DEFAULT_RUNG: Final = 0
 """Of the trust file made at genesis: nothing beyond this directory is promised until an operator sets up an anchor."""
+
+_GATHERED: Final = 32
+_ROUNDS: Final = 8
+"""What a loop submits is announced once so many wait, or after so many turns of the loop that each brought more. A loop
+that submits one record and then has nothing to do announces it in its next turn."""
 
 type Result = Receipt | RecordRefused | LedgerUnavailable
 type _AsyncFuture = asyncio.Future[Receipt]
@@ -87,7 +97,11 @@ class Ledger:
         self._lock: int | None = opened.lock
         self._files = files
         self._limits = limits
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._queue: deque[_Item | None] = deque()
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        """For each, the thread looks into the queue once."""
+        self._announcing: set[asyncio.AbstractEventLoop] = set()
+        """Loops that will call it when they have run what is ready."""
         self._refusal: LedgerUnavailable | None = None
         self._failure: BaseException | None = None
         self._halted = False
@@ -240,14 +254,28 @@ class Ledger:
         if item[0] in OWN_TYPES:
             raise RecordRefused("type_reserved", f"only the ledger itself writes {item[0]}")
         self._check_open()
-        if self._queue.qsize() >= self._limits.max_pending:
+        if len(self._queue) >= self._limits.max_pending:
             raise LedgerUnavailable("too many records wait for the disk")
-        self._queue.put(item)
+        self._queue.append(item)
+        loop = item[3]
+        if loop is None:
+            self._calls.put(None)
+        elif loop not in self._announcing:
+            self._announcing.add(loop)
+            loop.call_soon(self._announce, loop, len(self._queue), 1)
         try:
             self._check_open()
         except LedgerUnavailable:
             # The thread may have ended between the check above and the put; then nobody else would answer.
             self._fail_waiting()
+
+    def _announce(self, loop: asyncio.AbstractEventLoop, seen: int, rounds: int) -> None:
+        waiting = len(self._queue)
+        if seen < waiting < _GATHERED and rounds < _ROUNDS:
+            loop.call_soon(self._announce, loop, waiting, rounds + 1)
+            return
+        self._announcing.discard(loop)
+        self._calls.put(None)
 
     def _check_open(self) -> None:
         if self._refusal is not None:
@@ -263,7 +291,7 @@ class Ledger:
             size,
             Frontier(size, nodes).root(),
             checkpoint[0].size if checkpoint is not None else 0,
-            self._queue.qsize() + self._group_items,
+            len(self._queue) + self._group_items,
             monotonic() - started if started else 0.0,
             len(self._sequencer.state.calls.open),
             self._sequencer.in_reserve,
@@ -287,7 +315,8 @@ class Ledger:
         lock, self._lock = self._lock, None
         if lock is None:
             return
-        self._queue.put(None)
+        self._queue.append(None)
+        self._calls.put(None)
         self._thread.join()
         self._checkpointer.finish()
         self._sequencer.close_segment()
@@ -315,23 +344,28 @@ class Ledger:
         """One group, or one idle period; False after an orderly stop."""
         queue = self._queue
         try:
-            item = queue.get(timeout=max(0.0, self._seal_due() - monotonic()))
+            self._calls.get(timeout=max(0.0, self._seal_due() - monotonic()))
         except Empty:
             if self._failure is None:
                 self._seal_if_it_can()
             return self._failure is None
         items: list[_Item] = []
-        while item is not None:
-            items.append(item)
-            if len(items) >= self._limits.max_batch or queue.empty():
+        closing = False
+        while queue and not closing:
+            if len(items) >= self._limits.max_batch:
+                self._calls.put(None)  # for the rest
                 break
-            item = queue.get_nowait()
+            item = queue.popleft()
+            if item is None:
+                closing = True
+            else:
+                items.append(item)
         if self._failure is not None:
             self._answer(items, [LedgerUnavailable(str(self._refusal))] * len(items))
             return False
         if items:
             self._append(items)
-        if item is None:
+        if closing:
             self._append_own([("ledger.stop", NO_TENANT, {"reason": "closed"})], seal=True, keep=True)
             self._refusal = LedgerUnavailable("the ledger is closed")
             self._fail_waiting()
@@ -386,8 +420,8 @@ class Ledger:
         items: list[_Item] = []
         while True:
             try:
-                item = self._queue.get_nowait()
-            except Empty:
+                item = self._queue.popleft()
+            except IndexError:
                 break
             if item is not None:
                 items.append(item)

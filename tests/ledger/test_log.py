@@ -38,6 +38,30 @@ async def test_many_submissions_of_a_loop_share_groups(world, records):
         assert all(receipt_holds(r.proof(), ledger._sequencer.signer.verifier) for r in receipts)
 
 
+async def test_what_a_loop_submits_in_one_turn_is_one_group(world, records):
+    """Tasks that run in the same turn, and those that they wake in the next ones, pay for one signature together."""
+
+    async def late(ledger, number):
+        for _ in range(number):
+            await asyncio.sleep(0)
+        return await ledger.submit_async(asyncio.get_running_loop(), *records.intent(f"c_{number}"))
+
+    with world() as ledger:
+        await ledger.submit_async(asyncio.get_running_loop(), *records.activate())
+        receipts = await asyncio.gather(*(late(ledger, number) for number in range(6)))
+        assert len({receipt.batch.signature for receipt in receipts}) == 1
+
+
+async def test_what_was_submitted_is_durable_when_the_log_closes_in_the_same_turn(world, records, tmp_path):
+    """Not yet announced to the ledger's thread, and recorded all the same."""
+    with world() as ledger:
+        loop = asyncio.get_running_loop()
+        await ledger.submit_async(loop, *records.activate())
+        waiting = ledger.submit_async(loop, *records.intent("c_1"))
+    assert (await waiting).call == "c_1"
+    assert [record.body.get("call") for record in read_records(tmp_path / "ledger")].count("c_1") == 1
+
+
 STREAMED = {"commit": "hmac-sha256:" + "cd" * 32, "len": None, "media": None, "streamed": True}
 UPLOAD = {"commit": "hmac-sha256:" + "ab" * 32, "len": 7, "complete": True}
 
