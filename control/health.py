@@ -3,8 +3,8 @@
 import asyncio
 import json
 from asyncio import BaseTransport, Transport
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.applications import Starlette
@@ -45,6 +45,8 @@ class Readiness:
     draining: bool
     ledger_halted: str | None
     unsafe: tuple[str, ...]
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    """Control: why it cannot do its work. Not each of them keeps calls from being let out."""
 
 
 def health_app(
@@ -69,6 +71,7 @@ def health_app(
             "draining": now.draining,
             "ledger_halted": now.ledger_halted,
             "unsafe": list(now.unsafe),
+            "degraded": dict(now.degraded),
         }
         return Response(json.dumps(document) + "\n", 200 if now.ready else 503, media_type="application/json")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from control import authority_life, policy_life
 from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
+from control.failure_modes import MODES
 from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
 from control.limit_views import LimitOperations
@@ -116,6 +117,8 @@ class Local:
             draining=node is not None and node.draining,
             unsafe=() if node is None else node.unsafe,
             in_flight=() if node is None else node.in_flight(),
+            degraded=() if node is None else node.episodes.now(),
+            controls=MODES,
         )
 
     def access(self) -> Access:

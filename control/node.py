@@ -8,6 +8,7 @@ from typing import Protocol
 
 from control.authorities import Authorities
 from control.authority_life import WARNING
+from control.degraded import Episodes
 from control.fleet_views import FleetShown
 from control.limit_views import Counters
 from control.status_views import Access, InFlightCall
@@ -134,6 +135,8 @@ class Node:
     unsafe: tuple[str, ...]
     authorities: Authorities
     """Whom agents have to trust."""
+    episodes: Episodes
+    """What cannot do its work, and could not."""
     names: tuple[str, ...] = ()
     """Under which agents on other machines reach the TLS listeners."""
     certificate: OperatorCertificate | None = None

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from control import peers
 from control.authorities import Authorities
+from control.degraded import Episodes, sources_of
 from control.doors import Doors, TlsWanted
 from control.gates import environment_of, gate_config
 from control.node import Node, OwnGate
@@ -150,6 +151,7 @@ class _Service:
             OwnGate(gate),
             self.unsafe,
             doors.authorities,
+            Episodes(self.state, sources_of(self.state), "w0"),
             doors.names,
             doors.certificate,
             tls=len(gate.tls_addresses),
@@ -157,7 +159,11 @@ class _Service:
         thread = ControlThread()
         thread.start()
         side = ControlSide(self.state, node, doors, thread)
-        chores = [asyncio.create_task(self._keep_limits(gate)), asyncio.create_task(doors.keep(self.state, node))]
+        chores = [
+            asyncio.create_task(self._keep_limits(gate)),
+            asyncio.create_task(doors.keep(self.state, node)),
+            asyncio.create_task(node.episodes.keep()),
+        ]
         try:
             await asyncio.to_thread(side.listen, health, loop)
             await asyncio.to_thread(side.record_start)

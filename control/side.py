@@ -98,6 +98,7 @@ class ControlSide:
             draining=node.draining,
             ledger_halted=halted,
             unsafe=node.unsafe,
+            degraded={one.control: one.why for one in node.episodes.now()},
         )
 
     def _metrics(self) -> str:
@@ -116,7 +117,9 @@ class ControlSide:
             **self._gauges(),
         }
         lines = (f"# TYPE exeat_{name} gauge\nexeat_{name} {value:g}\n" for name, value in own.items())
-        return self._node.gates.metrics() + "".join(lines)
+        degraded = self._node.episodes.gauges().items()
+        shown = (f'exeat_degraded{{control="{control}"}} {value}\n' for control, value in degraded)
+        return self._node.gates.metrics() + "".join(lines) + "# TYPE exeat_degraded gauge\n" + "".join(shown)
 
 
 def health_socket(health: Address | None) -> socket.socket | None:

@@ -43,6 +43,30 @@ class LedgerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureMode:
+    """What a control does when what it depends on fails (`control.failure_modes`)."""
+
+    control: str
+    mode: str
+    """`closed`, `bounded` or `open`."""
+    codes: tuple[str, ...]
+    """What agents get; none where calls go on, or nobody is there to answer."""
+    watched: bool
+    """Its episodes are on record, in health and in the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class DegradedControl:
+    """A control that cannot do its work now."""
+
+    control: str
+    since: str
+    why: str
+    nodes: tuple[str, ...]
+    """Who says so: `control`, or names of workers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """What an agent needs besides its credential."""
 
@@ -61,7 +85,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of an installation. Without a running process the last five members are empty."""
+    """The state of an installation. Without a running process what stands from `pid` on is empty, `controls` aside."""
 
     version: str
     instance: str
@@ -85,3 +109,5 @@ class Status:
     draining: bool
     unsafe: tuple[str, ...]
     in_flight: tuple[InFlightCall, ...]
+    degraded: tuple[DegradedControl, ...] = ()
+    controls: tuple[FailureMode, ...] = ()

@@ -42,6 +42,7 @@ def describe(now: Status) -> str:
     rows.extend(("secret", f"missing: {name}") for name in now.secrets_missing)
     rows.extend(("warning", warning) for warning in now.warnings)
     rows.extend(("FAULT", fault) for fault in now.faults)
+    rows.extend(("DEGRADED", f"{one.control}  since {one.since}  {one.why}") for one in now.degraded)
     rows.append(("epoch", str(now.epoch)))
     rows.extend(
         ("revoked", f"{order.target}  since {order.at}  epoch {order.epoch}  {order.reason}")

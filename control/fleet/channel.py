@@ -6,15 +6,18 @@ until then the worker's lease runs down (`control.fleet.world`).
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from control.fleet.frames import VERSION, FrameInvalid, Message, read_message
 from control.fleet.inputs import ForwardedInputs
 from control.fleet.snapshot import KIND, Announced, Follower, SnapshotRefused
+from control.fleet.troubles import Troubles
 from control.fleet.views import cut_body, in_flight_body, target_of
 from control.fleet.world import WorkerWorld
 from control.peers import admits, peer_uid
@@ -60,6 +63,7 @@ class Channel:
     hello: dict[str, Any]
     follower: Follower
     inputs: ForwardedInputs
+    troubles: Troubles
     known: Callable[[WorkerWorld, Authority], None]
     """Called once, when everything that a gate needs is here."""
     world: WorkerWorld | None = None
@@ -97,6 +101,7 @@ class Channel:
                 raise FrameInvalid("the process at the other end is another user's")
             self._writer = writer
             self._send(Message("hello", {"version": VERSION, **self.hello}))
+            self.troubles.again()
             while (message := await read_message(reader)) is not None:
                 self._take(message)
         finally:
@@ -115,8 +120,14 @@ class Channel:
 
     def _heard(self, at: float) -> None:
         """`at` is control's monotonic clock, which on one machine is everybody's: a beat that waited is an old one."""
-        if self.world is not None:
-            self.world.heard(min(at, time.monotonic()))
+        if self.world is None:
+            return
+        now = time.monotonic()
+        unheard = now - self.world.heard_until
+        if 0 < unheard < math.inf:
+            since = datetime.now(UTC) - timedelta(seconds=unheard)
+            self.troubles.was("revocations", "control was not heard", since)
+        self.world.heard(min(at, now))
 
     def _in_force(self, message: Message) -> None:
         before = self.follower.current
@@ -174,11 +185,11 @@ class Channel:
         self._send(Message("answer", body))
 
     async def _forward(self) -> None:
-        """What calls were decided on goes to control, which keeps it."""
+        """What calls were decided on, and what could not be done, goes to control, which keeps it."""
         while True:
             await asyncio.sleep(FORWARD_SECONDS)
             while self._writer is not None and not self._writer.is_closing():
-                message = self.inputs.next_message()
+                message = self.troubles.next_message() or self.inputs.next_message()
                 if message is None:
                     break
                 self._send(message)

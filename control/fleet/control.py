@@ -12,6 +12,7 @@ from typing import Final
 
 from control import peers
 from control.authorities import Authorities
+from control.degraded import Episodes, sources_of
 from control.doors import Doors
 from control.fleet.entry import enter, run_leashed
 from control.fleet.fleet import Fleet
@@ -64,7 +65,22 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
     doors = Doors(Authorities.open(state.keys), plan.names, certificate)
     thread = ControlThread()
     thread.start()
-    fleet = Fleet(state, thread, lambda: doors.authorities.active, plan.workers, addresses)
+    served = False
+
+    def workers_away() -> str | None:
+        nonlocal served
+        served = served or fleet.serving > 0
+        return fleet.why_not() if served else None  # before, nobody is expected yet
+
+    episodes = Episodes(
+        state,
+        {
+            "limits": lambda: limits.degraded(),  # noqa: PLW0108 - made later
+            "workers": workers_away,
+            **sources_of(state, lambda: fleet.inputs_lost),
+        },
+    )
+    fleet = Fleet(state, thread, lambda: doors.authorities.active, plan.workers, episodes, addresses)
     loop = asyncio.get_running_loop()
 
     def roll() -> None:
@@ -72,7 +88,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
 
     fleet.roll = roll
     fleet.prepare = lambda: _counted(limits, loop)
-    node = Node(fleet, plan.unsafe, doors.authorities, doors.names, certificate, tls=tls)
+    node = Node(fleet, plan.unsafe, doors.authorities, episodes, doors.names, certificate, tls=tls)
     limits = await SharedLimits.open(plan, state, anew=anew)
     node.counters = SharedCounters(limits.store, loop)
     side = ControlSide(
@@ -85,7 +101,11 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
     )
     state.inputs.start()
     state.following.start()
-    chores = [asyncio.create_task(doors.keep(state, node)), asyncio.create_task(limits.keep())]
+    chores = [
+        asyncio.create_task(doors.keep(state, node)),
+        asyncio.create_task(limits.keep()),
+        asyncio.create_task(episodes.keep()),
+    ]
     try:
         listener = peers.listen(state.directory / WORKERS_SOCKET)
         await asyncio.wrap_future(thread.submit(lambda: fleet.start(listener)))

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from control.fleet import inputs, views
+from control.degraded import Episodes
+from control.fleet import inputs, troubles, views
 from control.fleet.frames import VERSION, FrameInvalid, Message, read_message
 from control.fleet.members import Member, next_number
 from control.fleet.metrics import summed
@@ -42,6 +43,8 @@ class Fleet:
     authority: Callable[[], Authority]
     wanted: int
     """How many workers there should be."""
+    episodes: Episodes
+    """Is told what controls of workers cannot do."""
     addresses: tuple[tuple[str, int], ...] = ()
     """Where agents connect, whichever worker takes them."""
     prepare: Callable[[], None] = lambda: None
@@ -204,12 +207,16 @@ class Fleet:
             if member is not None:
                 self._members.discard(member)
                 member.gone()
+                self.episodes.gone(member.worker)
 
     def _heard(self, member: Member, message: Message) -> None:
         if message.kind == inputs.KIND:
             self.inputs_lost += int(message.body["lost"])
             for decided in inputs.decided_of(message):
                 self.state.inputs.keep(decided)
+            return
+        if message.kind == troubles.KIND:
+            troubles.tell(message, member.worker, self.episodes)
             return
         member.heard(message)
 

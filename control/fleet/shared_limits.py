@@ -67,6 +67,8 @@ class SharedLimits:
         self._saved = recount.size
         self._save_at = time.monotonic() + SNAPSHOT_SECONDS
         self._unready_since: dict[str, float] = {}
+        self._waiting: tuple[str, ...] = ()
+        """Tenants whose counters are gone, and cannot be loaded before the ledger has every call."""
         self._served: set[str] | None = None
         """Tenants of which calls may have been let out since the fleet started; None: of any."""
         self._loaded = 0
@@ -107,6 +109,12 @@ class SharedLimits:
         why = self.store.health().degraded
         return f"limits: {why}" if why else None
 
+    def degraded(self) -> str | None:
+        """Why calls of some tenant or of all are refused; None when none are."""
+        if (why := self.store.health().degraded) or not self._waiting:
+            return why or None
+        return f"the counters of {', '.join(self._waiting)} are gone and not loaded yet"
+
     def gauges(self) -> dict[str, float]:
         """For the metrics."""
         health = self.store.health()
@@ -140,6 +148,7 @@ class SharedLimits:
                 for tenant, since in self._unready_since.items()
                 if now - since >= SETTLED_SECONDS or (self._served is not None and tenant not in self._served)
             ]
+            self._waiting = tuple(tenant for tenant in self._unready_since if tenant not in due)
             if due:
                 await self._load(due)
             if self._served is not None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -23,6 +23,7 @@ from control.fleet.leash import Leash, Line
 from control.fleet.parts import WORKERS_SOCKET, certificate_of, ledger_of, shared_counters
 from control.fleet.plan import Plan
 from control.fleet.snapshot import Follower
+from control.fleet.troubles import Troubles
 from control.fleet.world import WorkerWorld
 from control.gates import environment_of, gate_config
 from control.sequencing import Identity, RemoteLedger
@@ -76,6 +77,7 @@ async def work(leash: Leash) -> None:
     folder = Path(plan.state)
     known: Future[tuple[WorkerWorld, Authority]] = Future()
     inputs = ForwardedInputs()
+    troubles = Troubles()
     follower = Follower(Ed25519PublicKey.from_public_bytes(bytes.fromhex(told["snapshot_key"])))
     hello = {"worker": identity.name, "slot": told["slot"], "pid": os.getpid()}
 
@@ -83,7 +85,7 @@ async def work(leash: Leash) -> None:
         if not known.done():  # cancelled, where it took too long
             known.set_result((world, authority))
 
-    channel = Channel(folder / WORKERS_SOCKET, hello, follower, inputs, knows)
+    channel = Channel(folder / WORKERS_SOCKET, hello, follower, inputs, troubles, knows)
     thread = ControlThread("exeat-channel")
     thread.start()
     line = thread.submit(channel.run)
@@ -109,7 +111,14 @@ async def _serve(
 ) -> None:
     worker = identity.name
     ledger = await ledger_of(plan, identity)
-    reservations = await shared_counters(plan, worker)
+
+    def degraded(what: Literal["begin", "end"], why: str) -> None:
+        if what == "begin":
+            channel.troubles.begins("limits", why)
+        else:
+            channel.troubles.ends("limits")
+
+    reservations = await shared_counters(plan, worker, degraded)
     try:
         gate = _gate(plan, worker, listeners, world, authority, inputs, ledger, reservations)
         async with asyncio.timeout(KNOWN_SECONDS):

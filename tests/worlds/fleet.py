@@ -98,6 +98,15 @@ class Agent:
             self._wire = None
 
 
+def agent_of(product: Product, account: str | None = None, seconds: float = 30.0) -> Agent:
+    """An agent with a credential of its own."""
+    settings = product.run_env(account, "20m")
+    door = urlsplit(settings["HTTPS_PROXY"])
+    user = b64encode(f"{unquote(door.username or '')}:{unquote(door.password or '')}".encode()).decode()
+    context = ssl.create_default_context(cafile=settings["SSL_CERT_FILE"])
+    return Agent(str(door.hostname), int(door.port or 0), user, context, seconds)
+
+
 @dataclass
 class Fleet:
     """Everything of one installation."""
@@ -113,11 +122,7 @@ class Fleet:
             self.agents.pop().close()
 
     def agent(self, account: str, seconds: float = 30.0) -> Agent:
-        settings = self.product.run_env(account, "20m")
-        door = urlsplit(settings["HTTPS_PROXY"])
-        user = b64encode(f"{unquote(door.username or '')}:{unquote(door.password or '')}".encode()).decode()
-        context = ssl.create_default_context(cafile=settings["SSL_CERT_FILE"])
-        self.agents.append(Agent(str(door.hostname), int(door.port or 0), user, context, seconds))
+        self.agents.append(agent_of(self.product, account, seconds))
         return self.agents[-1]
 
     def twin(self, agent: Agent) -> Agent:

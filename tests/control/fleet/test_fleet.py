@@ -15,10 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from control import peers
+from control.degraded import Episodes
 from control.fleet.channel import Channel
 from control.fleet.fleet import Fleet
 from control.fleet.inputs import ForwardedInputs
 from control.fleet.snapshot import Follower
+from control.fleet.troubles import Troubles
 from control.fleet.world import LEASE_SECONDS, WorkerWorld
 from control.local import Local
 from control.node import Node
@@ -27,6 +29,7 @@ from control.threads import ControlThread
 from credentials.actor import Actor
 from credentials.revocation import Target, TargetKind
 from credentials.secret import Secret
+from ledger import read_records
 from proxy.deciding import Decided
 from proxy.engine.authority import Authority
 from proxy.gate import CutUnconfirmed
@@ -79,12 +82,15 @@ class Worker:
     name: str
     thread: ControlThread = field(default_factory=lambda: ControlThread("test-channel"))
     inputs: ForwardedInputs = field(default_factory=ForwardedInputs)
+    troubles: Troubles = field(default_factory=Troubles)
 
     def start(self) -> "Worker":
         known: Future[WorkerWorld] = Future()
         hello = {"worker": self.name, "slot": 0, "pid": 1}
         follower = Follower(Ed25519PublicKey.from_public_bytes(self.key))
-        self.channel = Channel(self.path, hello, follower, self.inputs, lambda world, _: known.set_result(world))
+        self.channel = Channel(
+            self.path, hello, follower, self.inputs, self.troubles, lambda world, _: known.set_result(world)
+        )
         self.thread.start()
         self.line = self.thread.submit(self.channel.run)
         self.world = known.result(20)
@@ -138,8 +144,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     thread = ControlThread()
     thread.start()
     authority = Authority.create()
-    fleet = Fleet(state, thread, lambda: authority, 2)
-    node = Node(fleet, (), None)  # type: ignore[arg-type]  # nobody asks for authorities here
+    episodes = Episodes(state, {}, quiet_seconds=0.2)
+    fleet = Fleet(state, thread, lambda: authority, 2, episodes)
+    node = Node(fleet, (), None, episodes)  # type: ignore[arg-type]  # nobody asks for authorities here
     here = Site(state, fleet, thread, Local(state, ANA, node))
     here.listen()
     yield here
@@ -203,7 +210,7 @@ def test_who_hears_serves_and_who_does_not_hear_does_not(site: Site) -> None:
     site.thread.submit(site.fleet.stop).result(10)
     wait(lambda: not worker.world.hears)
     wait(lambda: not site.fleet.serving)
-    site.fleet = Fleet(site.state, site.thread, site.fleet.authority, 2)  # the next control
+    site.fleet = Fleet(site.state, site.thread, site.fleet.authority, 2, site.fleet.episodes)  # the next control
     site.listen()
     wait(lambda: worker.world.hears)
     wait(lambda: site.fleet.serving == 1)
@@ -276,3 +283,52 @@ def test_another_user_is_told_nothing(site: Site, monkeypatch: pytest.MonkeyPatc
         stranger.connect(str(site.path))
         with contextlib.suppress(ConnectionResetError):
             assert stranger.recv(100) == b""
+
+
+def test_what_a_worker_could_not_do_is_one_episode_for_all_of_them(site: Site) -> None:
+    one, two = site.worker(), site.worker()
+    episodes = site.fleet.episodes
+    one.troubles.begins("limits", "127.0.0.1:6379: gone")
+    two.troubles.begins("limits", "127.0.0.1:6379: gone")
+    wait(lambda: [shown.nodes for shown in episodes.now()] == [("w0", "w1")])
+    one.troubles.ends("limits")
+    wait(lambda: [shown.nodes for shown in episodes.now()] == [("w1",)])
+    two.stop()
+    site.workers.remove(two)
+    wait(lambda: episodes.now() == ())
+    episodes.record()
+    time.sleep(0.3)
+    episodes.record()
+    assert [(act, detail["control"], detail["nodes"]) for act, detail in acts(site)] == [
+        ("degraded.begin", "limits", "w0, w1"),
+        ("degraded.end", "limits", "w0, w1"),
+    ]
+
+
+def test_that_control_was_not_heard_is_known_when_it_is_heard_again(site: Site) -> None:
+    workers = [site.worker(), site.worker()]
+    wait(lambda: all(worker.world.hears for worker in workers))
+    site.thread.submit(site.fleet.stop).result(10)
+    wait(lambda: not any(worker.world.hears for worker in workers))
+    workers[0].troubles.begins("limits", "gone")  # of which nobody hears yet
+    episodes = Episodes(site.state, {}, quiet_seconds=0.5)
+    site.fleet = Fleet(site.state, site.thread, site.fleet.authority, 2, episodes)  # the next control
+    site.listen()
+    wait(lambda: all(worker.world.hears for worker in workers))
+    wait(lambda: [shown.control for shown in episodes.now()] == ["limits"])
+    episodes.record()
+    time.sleep(0.6)
+    episodes.record()
+    told = [(act, detail["nodes"]) for act, detail in acts(site) if detail["control"] == "revocations"]
+    assert told[-1] == ("degraded.end", "w0, w1")
+    assert [act for act, _ in told] == ["degraded.begin", "degraded.end"]
+    end = next(detail for _, detail in reversed(acts(site)) if detail["control"] == "revocations")
+    assert end["since"] < end["until"]
+    assert end["times"] == "1"
+
+
+def acts(site: Site) -> list[tuple[str, dict[str, str]]]:
+    """What is on record about degraded controls."""
+    found = read_records(site.state.ledger.directory, types=frozenset({"operator.act"}))
+    bodies = [record.body for record in found]
+    return [(body["act"], body["detail"]) for body in bodies if body["act"].startswith("degraded.")]

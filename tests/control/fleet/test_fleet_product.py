@@ -1,10 +1,13 @@
 """Several workers as one gate: real processes, a real server of counters, and what becomes of them when killed."""
 
 import http.client
+import json
 import os
 import signal
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,15 +157,30 @@ def test_every_call_has_one_end(here: Fleet) -> None:
 
 
 def test_counters_that_cannot_be_reached_deny_and_say_so(here: Fleet) -> None:
+    """Once for all that noticed: control and both workers."""
     agent = here.agent("counted")
     assert agent.get("/v1/x").status == 200
+    here.wait(lambda: not _open_episodes(here), 100)  # of other tests
+    before = len(_episodes(here))
     here.server.kill()
     try:
         here.wait(lambda: agent.get("/v1/x").code == "limits_unavailable")
+        here.wait(lambda: _degraded(here)["limits"] >= 3)
         assert "exeat_limits_degraded 1" in _metrics(here)
+        assert 'exeat_degraded{control="limits"} 1' in _metrics(here)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{here.product.health()}/readyz", timeout=10)
+        assert str(here.server.port) in json.loads(refused.value.read())["degraded"]["limits"]
+        here.wait(lambda: len(_episodes(here)) == before + 1)
     finally:
         here.server.start()
     here.wait(lambda: agent.get("/v1/x").status == 200)
+    here.wait(lambda: not _open_episodes(here), 100)
+    begin, end = _episodes(here)[before:]
+    assert (begin["control"], begin["mode"], begin["episode"]) == ("limits", "closed", end["episode"])
+    assert {name.partition(".")[0] for name in end["nodes"].split(", ")} == {"control", "w0", "w1"}
+    assert 'exeat_degraded{control="limits"} 0' in _metrics(here)
+    here.verified()
 
 
 def test_without_its_supervisor_everything_ends_and_the_next_start_is_in_order(here: Fleet) -> None:
@@ -189,8 +207,29 @@ def exhaust(here: Fleet) -> None:
     here.wait(lambda: agent.get("/v1/x").code == "spend_cap_reached")
 
 
-def _metrics(here: Fleet) -> str:
-    import urllib.request
+def _degraded(here: Fleet) -> dict[str, int]:
+    """How many say so, by control."""
+    return Counter({one["control"]: len(one["nodes"]) for one in here.product.status()["degraded"]})
 
+
+def _episodes(here: Fleet) -> list[dict[str, str]]:
+    acts = here.product.records("operator.act")
+    return [act["detail"] for act in acts if act["act"] in ("degraded.begin", "degraded.end")]
+
+
+def _open_episodes(here: Fleet) -> set[str]:
+    """Those without an end; what an earlier control began ended with it."""
+    found: set[str] = set()
+    for act in here.product.records("operator.act"):
+        if act["act"] == "state.open":
+            found.clear()
+        elif act["act"] == "degraded.begin":
+            found.add(act["detail"]["episode"])
+        elif act["act"] == "degraded.end":
+            found.discard(act["detail"]["episode"])
+    return found
+
+
+def _metrics(here: Fleet) -> str:
     with urllib.request.urlopen(f"{here.product.health()}/metrics", timeout=10) as answer:
         return str(answer.read().decode())
