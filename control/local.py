@@ -152,7 +152,7 @@ class Local:
         with _explained():
             done = self._state.set_secret(tenant, name, secret, self._actor)
         policy = self._state.policy
-        warnings = () if done.connections or policy is None else ("no connection of the policy uses this secret",)
+        warnings = () if done.connections or policy is None else ("nothing in the policy uses this secret",)
         return SecretSet(done.tenant, done.name, done.version, done.thumbprint, (*warnings, *self._everywhere()))
 
     def list_secrets(self) -> tuple[SecretListed, ...]:

@@ -17,6 +17,8 @@ from credentials.names import is_name, is_tenant
 from credentials.presentation import SecretNotPresentable
 from credentials.secret import Secret
 from ledger import Receipt
+from rules.alerts.destination import AlertDestination
+from rules.alerts.secrets import AlertSecretUnusable, check_secret
 from rules.policy.compile import PolicySet
 
 THUMBPRINTS: Final = "thumbprint"
@@ -35,7 +37,7 @@ class SecretVersion:
     seq: int
     """Of the record of this change; 0 when listed."""
     connections: tuple[str, ...]
-    """The tenant's connections that present it, under the active policy."""
+    """The tenant's connections that present it, under the active policy; `alerts/` and a destination that needs it."""
 
 
 class Secrets:
@@ -83,6 +85,11 @@ class Secrets:
         connections = _connections(policy, tenant, name)
         for connection_name in connections:
             self._check_presentable(policy, tenant, connection_name, secret)
+        destinations = _destinations(policy, tenant, name)
+        try:
+            check_secret(destinations, name, secret)
+        except AlertSecretUnusable as error:
+            raise StateRefused("secret_not_usable", f"an alert destination needs {error}") from None
         # Under our own key, so that the thumbprint in records means the same tomorrow.
         secret = Secret(secret.reveal(), thumbprint_key=self._thumbprint_key)
         now = text(at(self._clock()))
@@ -118,7 +125,8 @@ class Secrets:
             raise
         self.current = MappingProxyType({**self.current, (tenant, name): (secret, version)})
         self.broken = tuple(one for one in self.broken if one != f"{tenant}/{name}")
-        return SecretVersion(tenant, name, version, secret.thumbprint(), now, receipt.seq, connections)
+        used = (*connections, *(f"alerts/{destination.name}" for destination in destinations))
+        return SecretVersion(tenant, name, version, secret.thumbprint(), now, receipt.seq, used)
 
     def remove(self, tenant: str, name: str, actor: Actor, policy: PolicySet | None) -> SecretVersion:
         """The secret is destroyed, and that is recorded; calls that need it are denied from now on.
@@ -197,7 +205,7 @@ class Secrets:
 
 
 def missing_secrets(policy: PolicySet | None, current: Mapping[tuple[str, str], object]) -> tuple[str, ...]:
-    """`tenant/name` of every secret that a connection wants and nobody has set."""
+    """`tenant/name` of every secret that a connection or an alert destination wants and nobody has set."""
     if policy is None:
         return ()
     wanted = {
@@ -205,6 +213,12 @@ def missing_secrets(policy: PolicySet | None, current: Mapping[tuple[str, str], 
         for tenant in policy.tenants.values()
         for connection in tenant.connections.values()
         if connection.binding is not None
+    }
+    wanted |= {
+        (tenant.tenant, name)
+        for tenant in policy.tenants.values()
+        for destination in tenant.alerts.values()
+        for name in destination.secrets
     }
     return tuple(f"{tenant}/{name}" for tenant, name in sorted(wanted - current.keys()))
 
@@ -218,3 +232,9 @@ def _connections(policy: PolicySet | None, tenant: str, name: str) -> tuple[str,
         for connection in of_tenant.connections.values()
         if connection.binding is not None and connection.binding.secret_name == name
     )
+
+
+def _destinations(policy: PolicySet | None, tenant: str, name: str) -> tuple[AlertDestination, ...]:
+    of_tenant = None if policy is None else policy.tenants.get(tenant)
+    found = () if of_tenant is None else of_tenant.alerts.values()
+    return tuple(destination for destination in found if name in destination.secrets)

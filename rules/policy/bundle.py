@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from rules.catalogue.catalogue import Catalogue, catalogue_of
 from rules.catalogue.document import ServiceDocument
+from rules.policy.authorities import named_authorities
 from rules.policy.case_checks import check_cases
 from rules.policy.checks import check
 from rules.policy.invalid import ValueInvalid
@@ -79,7 +80,7 @@ def _library(texts: list[object]) -> Library:
 
 def _check_authorities(documents: list[TenantDocument], authorities: dict[str, object]) -> None:
     """Every connection that names an authority has its certificates, and none is left over."""
-    named = {(d.tenant, name) for d in documents for name, c in d.connections.items() if c.ca or c.extra_ca}
+    named = {(d.tenant, one.what) for d in documents for one in named_authorities(d)}
     held: set[tuple[str, str]] = set()
     for tenant, of_tenant in authorities.items():
         if not isinstance(of_tenant, dict) or not of_tenant or not all(isinstance(v, str) for v in of_tenant.values()):

@@ -8,6 +8,7 @@ from rules.catalogue.catalogue import NOTHING_ADDED, Catalogue
 from rules.conditions.condition import compile_condition
 from rules.policy import values
 from rules.policy.addresses import parse_dial
+from rules.policy.alert_checks import check_alerts
 from rules.policy.finding import (
     DENIED_RULE,
     DUPLICATE_RULE,
@@ -51,6 +52,7 @@ def check(
     yield from check_limits(document, catalogue, library, names)
     yield from check_prices(document, catalogue, library)
     yield from check_workflows(document, catalogue)
+    yield from check_alerts(document)
     used: set[str] = set()
     for name, account in document.accounts.items():
         yield from _stage(name, account)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from credentials.binding import Binding
 from credentials.presentation import Bearer
+from rules.alerts.destination import AlertDestination
 from rules.catalogue.catalogue import MCP, Catalogue, catalogue_of
 from rules.catalogue.known import KnownService
 from rules.conditions.variables import OF_TOOL
@@ -22,6 +23,8 @@ from rules.limits.limit import Limits, Plan
 from rules.limits.plan import limits_of, plan_of
 from rules.policy import values
 from rules.policy.addresses import parse_dial
+from rules.policy.alert_models import destination_of
+from rules.policy.authorities import ALERTS
 from rules.policy.bundle import BUNDLE_VERSION, canonical_json, read_bundle
 from rules.policy.checks import compiled_rules, destination
 from rules.policy.matcher import ANY, Matcher, Rule, names_tools_of
@@ -131,6 +134,8 @@ class TenantPolicy:
     """SHA-256 in hexadecimal of keys that no certificate of an origin's chain may be over."""
     limits: Limits
     """Of all accounts together."""
+    alerts: Mapping[str, AlertDestination]
+    """Where its alerts go besides the log."""
     keep_inputs_seconds: int
     """How long it is kept what calls were decided on; 0: not at all."""
     workflows: Mapping[str, WorkflowOutcome]
@@ -213,6 +218,12 @@ def _tenant(
         connections=MappingProxyType(connections),
         denied_keys=denied_keys,
         limits=whole,
+        alerts=MappingProxyType(
+            {
+                name: destination_of(document.tenant, name, alert, authorities.get(ALERTS + name), denied_keys)
+                for name, alert in (document.alerts or {}).items()
+            }
+        ),
         keep_inputs_seconds=KEEP_INPUTS_SECONDS if document.inputs is None else document.inputs.keep,
         workflows=MappingProxyType({name: _outcome(one) for name, one in (document.workflows or {}).items()}),
         _destinations=MappingProxyType({(c.scheme, c.host, c.port): c for c in connections.values()}),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from rules.alerts.destination import AlertDestination
 from rules.bodies import HELD
 from rules.catalogue.known import KnownService
 from rules.claims import PRICE
@@ -89,6 +90,17 @@ class _Diff:
         _each({} if old is None else old.workflows, new.workflows, lambda which, a, b: self.workflow(name, which, a, b))
         _each({} if old is None else old.connections, new.connections, self.connection)
         _each({} if old is None else old.accounts, new.accounts, self.account)
+        _each({} if old is None else old.alerts, new.alerts, self._alerts(name))
+
+    def _alerts(self, where: str) -> Callable[[str, AlertDestination | None, AlertDestination | None], None]:
+        def take(name: str, old: AlertDestination | None, new: AlertDestination | None) -> None:
+            is_ = "nobody hears of them there" if new is None else new.described
+            was = "" if old is None else f", was {old.described}"
+            if old is not None and new is not None and old.described == new.described:
+                is_, was = f"{is_}: reached or verified otherwise", ""
+            self.changes.append(f"{where}: alerts to {name}: {is_}{was}")
+
+        return take
 
     def workflow(self, tenant: str, name: str, old: WorkflowOutcome | None, new: WorkflowOutcome | None) -> None:
         was = "" if old is None else f", was {old}"

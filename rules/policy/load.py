@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from rules.catalogue.catalogue import Catalogue, catalogue_of
 from rules.catalogue.document import ServiceDocument
+from rules.policy.authorities import named_authorities
 from rules.policy.case_checks import check_cases
 from rules.policy.checks import check
 from rules.policy.explain import explain
@@ -226,17 +227,14 @@ class _Loading:
             self.errors.append(reading.error(place, f"tenant: the same tenant as in {first}", fix))
 
     def _authorities(self, document: TenantDocument, reading: Reading) -> None:
-        for name, connection in document.connections.items():
-            key, file = ("ca", connection.ca) if connection.ca is not None else ("extra_ca", connection.extra_ca)
-            if file is None:
-                continue
-            place = reading.value(("connections", name, key))
+        for named in named_authorities(document):
+            place = reading.value(named.location)
             try:
-                pem = self._authority(file)
+                pem = self._authority(named.file)
             except ValueInvalid as error:
-                self.errors.append(reading.error(place, f"{key}: {error.message}", error.fix))
+                self.errors.append(reading.error(place, f"{named.key}: {error.message}", error.fix))
             else:
-                self.authorities.setdefault(document.tenant, {})[name] = pem
+                self.authorities.setdefault(document.tenant, {})[named.what] = pem
 
     def _authority(self, name: str) -> str:
         if self.folder is None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from rules.policy import cases
+from rules.policy.alert_models import AlertDocument
 from rules.policy.fields import (
     AtText,
     Authority,
@@ -232,6 +233,9 @@ class TenantDocument(_Document):
     )
     limits: LimitsDocument | None = Field(
         default=None, description="What all accounts may use together, beside each one's own limits."
+    )
+    alerts: dict[Name, AlertDocument] | None = Field(
+        default=None, max_length=64, description="Where alerts go, by name; the log has them in any case."
     )
     connections: dict[Name, ConnectionDocument] = {}
     accounts: dict[Name, AccountDocument] = {}

@@ -79,7 +79,7 @@ class PolicySource:
     documents: tuple["TenantDocument", ...]
     """One a tenant, ordered by tenant."""
     authorities: Mapping[str, Mapping[str, str]]
-    """Tenant and connection to the PEM of the authority it is verified against."""
+    """Tenant, and connection or `alerts/` and destination, to the PEM of the authority it is verified against."""
     files: tuple[PolicyFile, ...]
     """Every file read, policies and authorities, ordered by name."""
     warnings: tuple[PolicyWarning, ...]

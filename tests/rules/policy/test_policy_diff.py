@@ -296,7 +296,7 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
     }  # fmt: skip
     assert {field.name for field in fields(TenantPolicy)} == {
         "tenant", "digest", "timezone", "roles", "accounts", "connections", "denied_keys", "keep_inputs_seconds",
-        "limits", "workflows",
+        "limits", "workflows", "alerts",
         "_destinations",  # follows from connections
     }  # fmt: skip
 
