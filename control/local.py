@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from control import authority_life, policy_life
+from control.alerts.views import AlertOperations
 from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.failure_modes import MODES
 from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
 from control.limit_views import LimitOperations
+from control.local_alerts import LocalAlerts
 from control.local_fleet import LocalFleet
 from control.local_inputs import LocalInputs
 from control.local_limits import LocalLimits
@@ -80,6 +82,7 @@ class Local:
         self._node = node
         self.inputs: InputOperations = LocalInputs(state, actor)
         self.fleet: FleetOperations = LocalFleet(state, actor, node)
+        self.alerts: AlertOperations = LocalAlerts(state, actor, node)
         self.limits: LimitOperations = LocalLimits(state, node)
         self.spending: SpendOperations = LocalSpending(state, actor)
 

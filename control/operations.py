@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from control.alerts.views import AlertOperations
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
@@ -244,6 +245,8 @@ class Operations(Protocol):
     """What calls were decided on."""
     fleet: FleetOperations
     """The processes that serve agents."""
+    alerts: AlertOperations
+    """What somebody should hear of."""
     limits: LimitOperations
     """What is used of the limits now."""
     spending: SpendOperations

@@ -88,6 +88,8 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             post("/inputs", requests.InputsAt, lambda on, r: on.inputs.page(r.wanted.asked(), r.place)),
             post("/inputs/show", requests.CallNamed, lambda on, r: on.inputs.show(r.call)),
             post("/inputs/erase", requests.ErasureWanted, lambda on, r: on.inputs.erase(r.wanted.asked(), r.reason)),
+            post("/alerts", requests.HistoryWanted, lambda on, r: on.alerts.show(r.limit)),
+            post("/alerts/test", requests.TenantNamed, lambda on, r: on.alerts.try_out(r.tenant)),
             post("/limits", requests.TenantNamed, lambda on, r: on.limits.show(r.tenant)),
             post("/spend", requests.SpendAsked, lambda on, r: on.spending.show(r.asked())),
             post(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from control.alerts.views import AlertOperations, AlertsShown
 from control.authority_views import AuthoritiesShown, RotationAsked
 from control.codec import CodecError, from_json, to_json
 from control.fleet_views import FleetOperations, FleetShown
@@ -93,6 +94,21 @@ class RemoteFleet:
         return from_json(FleetShown, self._ask("POST", "/workers/replace", {}))
 
 
+class RemoteAlerts:
+    """`AlertOperations` by asking."""
+
+    def __init__(self, ask: Callable[..., object]) -> None:
+        self._ask = ask
+
+    def show(self, limit: int) -> AlertsShown:
+        """See `AlertOperations.show`."""
+        return from_json(AlertsShown, self._ask("POST", "/alerts", {"limit": limit}))
+
+    def try_out(self, tenant: str | None) -> str:
+        """See `AlertOperations.try_out`."""
+        return str(self._ask("POST", "/alerts/test", {"tenant": tenant}))
+
+
 class RemoteLimits:
     """`LimitOperations` by asking."""
 
@@ -142,6 +158,7 @@ class Remote:
         self._socket = state / SOCKET_NAME
         self.inputs: InputOperations = RemoteInputs(self._ask)
         self.fleet: FleetOperations = RemoteFleet(self._ask)
+        self.alerts: AlertOperations = RemoteAlerts(self._ask)
         self.limits: LimitOperations = RemoteLimits(self._ask)
         self.spending: SpendOperations = RemoteSpending(self._ask)
 

@@ -77,7 +77,7 @@ class PolicyRequest(_Strict):
 
 
 class HistoryWanted(_Strict):
-    """`POST /policy/history`."""
+    """`POST /policy/history`, `POST /alerts`."""
 
     limit: Annotated[int, Field(ge=1, le=10_000)]
 
@@ -124,7 +124,7 @@ class SecretName(_Strict):
 
 
 class TenantNamed(_Strict):
-    """`POST /limits`."""
+    """`POST /limits`, `POST /alerts/test`."""
 
     tenant: Name | None
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from control import peers
+from control.alerts.delivering import Deliverer
 from control.authorities import Authorities
 from control.degraded import Episodes, sources_of
 from control.doors import Doors, TlsWanted
@@ -159,6 +160,9 @@ class _Service:
         thread = ControlThread()
         thread.start()
         side = ControlSide(self.state, node, doors, thread)
+        deliverer = Deliverer(self.state.alerts, self.state.secret, lambda: frozenset(gate.addresses))
+        side.measure(deliverer.gauges)
+        deliverer.start()
         chores = [
             asyncio.create_task(self._keep_limits(gate)),
             asyncio.create_task(doors.keep(self.state, node)),
@@ -175,6 +179,7 @@ class _Service:
         finally:
             for chore in chores:
                 chore.cancel()
+            await asyncio.to_thread(deliverer.stop)
             await asyncio.to_thread(side.stop)
             await asyncio.to_thread(thread.stop)
 

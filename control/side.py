@@ -48,7 +48,11 @@ class ControlSide:
         self._doors = doors
         self._listeners = ControlListeners(thread)
         self._why_not = why_not
-        self._gauges = gauges
+        self._gauges = [gauges]
+
+    def measure(self, gauges: Gauges) -> None:
+        """These are measured too."""
+        self._gauges.append(gauges)
 
     def listen(self, health: socket.socket | None, watched: asyncio.AbstractEventLoop) -> None:
         """Operators and probes are answered; the process lives by the loop `watched`. Raises `StartRefused`."""
@@ -114,7 +118,7 @@ class ControlSide:
             **self._state.inputs.gauges(),
             **self._state.following.gauges(),
             **self._doors.gauges(),
-            **self._gauges(),
+            **{name: value for gauges in self._gauges for name, value in gauges().items()},
         }
         lines = (f"# TYPE exeat_{name} gauge\nexeat_{name} {value:g}\n" for name, value in own.items())
         degraded = self._node.episodes.gauges().items()

@@ -49,6 +49,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("limits", "limits", "limits", "Show what is used of the limits now."),
     Entry("spend", "spend", "spend", "Show what was spent, per outcome, run and tool, and what is left."),
     Entry("outcome", "spend", "outcome", "Say that a run has achieved what its workflow is for."),
+    Entry("alerts", "alerts", "alerts", "Show alerts, and try their destinations."),
     Entry("calls", "calls", "calls", "Follow and explain the calls in the ledger."),
     Entry("ledger", "ledger", "ledger", "Verify and read a ledger, offline."),
     Entry("doctor", "doctor", "doctor", "Find what is wrong and say how to mend it."),

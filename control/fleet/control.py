@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from control import peers
+from control.alerts.delivering import Deliverer
 from control.authorities import Authorities
 from control.degraded import Episodes, sources_of
 from control.doors import Doors
@@ -101,6 +102,9 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
     )
     state.inputs.start()
     state.following.start()
+    deliverer = Deliverer(state.alerts, state.secret, lambda: frozenset(addresses))
+    side.measure(deliverer.gauges)
+    deliverer.start()
     chores = [
         asyncio.create_task(doors.keep(state, node)),
         asyncio.create_task(limits.keep()),
@@ -124,6 +128,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
     finally:
         for chore in chores:
             chore.cancel()
+        await asyncio.to_thread(deliverer.stop)
         await asyncio.to_thread(side.stop)
         await asyncio.wrap_future(thread.submit(fleet.stop))
         await asyncio.to_thread(thread.stop)

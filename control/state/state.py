@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from control.alerts.fold import AlertsFold
 from control.following import Follower
 from control.inputs import KeptInputs
 from control.spending.fold import SpendingFold
@@ -23,6 +24,7 @@ from control.state.folder import Folder
 from control.state.journal import Journal
 from control.state.ledger_port import LedgerPort
 from control.state.opening import Ground, Join, open_ground
+from control.state.outbox import Outbox
 from control.state.policies import Activation, Applied, Policies, Stored
 from control.state.recovery import OPENED, Recovery
 from control.state.revocations import RestoreDone, RevocationDone, StopOrders
@@ -77,8 +79,13 @@ class State:
         self._limits = LimitsStore(ground.database)
         self.inputs = KeptInputs(folder.inputs, folder.input_keys, ground.kek, self._keep_inputs_seconds)
         """What calls were decided on; `start` it where calls come."""
-        self.spending = SpendingFold(self._zone_of)
-        self.following = Follower(folder.followed, folder.ledger, (self.spending,), lambda: self.ledger.head().size)
+        self.alerts = Outbox(ground.database, self._journal, clock, lambda: self.policy)
+        """What somebody should hear of; a `Deliverer` sends it."""
+        folds = (
+            SpendingFold(self._zone_of),
+            AlertsFold(lambda: self.policy, self.alerts.raise_alert, clock),
+        )
+        self.following = Follower(folder.followed, folder.ledger, folds, lambda: self.ledger.head().size)
         """What is made of the ledger afterwards; `start` it where calls come."""
         self.reservations = EmbeddedReservations(wall_seconds=clock)
         """Counted from the ledger; the proxy reserves here."""

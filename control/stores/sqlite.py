@@ -43,6 +43,18 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, state BLOB NOT NULL)""",
     ),
     ("ALTER TABLE activations ADD COLUMN declared TEXT NOT NULL DEFAULT '{}'",),
+    (
+        """CREATE TABLE alerts (
+            id TEXT PRIMARY KEY, once TEXT UNIQUE, tenant TEXT NOT NULL, kind TEXT NOT NULL, severity TEXT NOT NULL,
+            at REAL NOT NULL, text TEXT NOT NULL, detail TEXT NOT NULL)""",
+        "CREATE INDEX alerts_by_time ON alerts (at)",
+        """CREATE TABLE deliveries (
+            alert TEXT NOT NULL REFERENCES alerts (id) ON DELETE CASCADE, tenant TEXT NOT NULL,
+            destination TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL,
+            at REAL NOT NULL, told TEXT NOT NULL DEFAULT '', PRIMARY KEY (alert, tenant, destination))""",
+        "CREATE INDEX deliveries_by_state ON deliveries (state, next_at)",
+        "CREATE INDEX deliveries_by_destination ON deliveries (tenant, destination, state, at)",
+    ),
 )
 """Statements that lead from schema N to N + 1. Released ones are never edited; a change is a new entry."""
 

@@ -31,7 +31,7 @@ class Dialler:
     async def open(self, route: Route) -> Upstream:
         """A connection ready for `begin`. Raises UpstreamError."""
         context = self.contexts.get(route.ca_pem, ca_added=route.ca_added) if route.scheme == "https" else None
-        addresses, port = await self._vetted(route)
+        addresses, port = await self.vetted(route)
         sock = await self._connect(route, addresses, port)
         try:
             # The transport owns the socket from here on, also when this is cancelled.
@@ -54,8 +54,16 @@ class Dialler:
             raise
         return upstream
 
-    async def _vetted(self, route: Route) -> tuple[tuple[str, ...], int]:
-        """The addresses to try. One forbidden answer forbids the name: rebinding mixes good with bad ones."""
+    async def connect(self, route: Route) -> socket.socket:
+        """A connected socket for who speaks no HTTP, and begins TLS itself. Raises UpstreamError."""
+        addresses, port = await self.vetted(route)
+        return await self._connect(route, addresses, port)
+
+    async def vetted(self, route: Route) -> tuple[tuple[str, ...], int]:
+        """The addresses to try, and the port. One forbidden answer forbids the name: rebinding mixes good with bad.
+
+        Raises UpstreamError.
+        """
         addresses: tuple[str, ...]
         if route.dial is not None:
             addresses, port, named = (route.dial[0],), route.dial[1], True

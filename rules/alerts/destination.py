@@ -7,6 +7,8 @@ from typing import Final
 WEBHOOK: Final = "webhook"
 SLACK: Final = "slack"
 SYSLOG: Final = "syslog"
+LOG: Final = "log"
+"""Has every alert of every tenant; no destination of a policy has its name."""
 DEFAULT_PORTS: Final = {"https": 443, "http": 80, "udp": 514, "tcp": 601, "tls": 6514}
 """RFC 5426 section 3.3, RFC 6587 section 3.4.1 (601 is what IANA gave syslog-conn), RFC 5425 section 4.1."""
 

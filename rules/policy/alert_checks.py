@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rules.alerts.destination import LOG
 from rules.policy.alert_models import AlertDocument, place_of
 from rules.policy.finding import Finding
 from rules.policy.hosts import literal_address
@@ -13,6 +14,8 @@ def check_alerts(document: TenantDocument) -> Iterator[Finding]:
     """Every finding in a tenant's alert destinations."""
     for name, alert in (document.alerts or {}).items():
         at: Location = ("alerts", name)
+        if name == LOG:
+            yield Finding(at, f"{name}: the log has all alerts in any case", "choose another name", at_key=True)
         if len(alert.kinds) != 1:
             said = "says nothing of where it is" if not alert.kinds else f"is {' and '.join(alert.kinds)} at once"
             yield Finding(at, f"{name} {said}", "write one of webhook, slack and syslog", at_key=True)
