@@ -94,6 +94,27 @@ def test_idempotency_keys_are_forgotten_and_do_not_pile_up(store: EmbeddedReserv
     assert len(store._onces) <= 11
 
 
+async def test_windows_that_ended_long_ago_are_forgotten_and_no_other(
+    store: EmbeddedReservations, clock: Clock
+) -> None:
+    """What limits are counted by is as long a list as an agent makes it: it is kept for as long as it counts."""
+    ends = int(clock.wall) + 3_600
+
+    def of(name: str, window: str, resets_at: int) -> SpendClaim:
+        key = ("acme", "agent", "calls", "day", f"object={name}")
+        return SpendClaim(key, window, 5_000_000, 1_000_000, "calls", resets_at, "calls")
+
+    for number in range(100):
+        store.settle(take(store, of(str(number), "2026-11-20", ends), call=f"c_{number}"), {})
+    take(store, of("flies", "2026-11-20", ends), call="c_flies")
+    store.settle(take(store, of("run", "run", 0), call="c_run"), {})
+    for days, kept in ((7, 102), (2, 2)):
+        clock.pass_seconds(days * 86_400)
+        store.begin_export()
+        assert len(store.export().budgets) == len(store.budgets()) == kept
+    assert {use.key.rpartition("=")[2] for use in store.budgets()} == {"flies", "run"}
+
+
 @pytest.mark.parametrize(
     ("micros", "unit", "text"),
     [
