@@ -45,7 +45,8 @@ class Cost:
         if not result.sent:
             return dict.fromkeys(most, 0)
         if result.status == "indeterminate":
-            return most
+            # More is due where the most was a guess. Nothing was set aside for another attempt of what was charged.
+            return {meter: amount and max(amount, told.get(meter, amount)) for meter, amount in most.items()}
         refused = result.status == "confirmed" and result.http is not None and 400 <= result.http < 500
         return {
             # Nothing was set aside: it is another attempt of what has been charged.

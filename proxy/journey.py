@@ -111,6 +111,8 @@ class Journey:
             return {}
         told = self.used or self.units
         used = {} if told is None else told.told(whole=result.status == "confirmed")
+        if self.used is not None and not used and (result.http is None or result.http < 500):
+            used = self.used.untold
         return self.cost.due(result, {**self.told, **used})
 
     def begin_reading(self, response: ResponseHead) -> Tap | None:

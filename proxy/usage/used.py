@@ -46,6 +46,12 @@ class Used:
         tokens = self.tokens(whole=whole)
         return _NOTHING if tokens is None else self._by_meter(tokens.total, self.estimate.cost(tokens))
 
+    @property
+    def untold(self) -> dict[str, int]:
+        """What is due where nobody said, by meter. A guess is no answer: an agent would make it small with short calls
+        that tell, and then ask for long ones that do not."""
+        return self._by_meter(*self.estimate.ceiling) if self.estimate.guessed else self.most
+
     def _by_meter(self, tokens: int, micros: int) -> dict[str, int]:
         found = {TOKENS: min(tokens * ONE, MOST)}
         if self.estimate.book is not None:

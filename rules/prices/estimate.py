@@ -5,7 +5,8 @@ in it, and the model's own context of everything. What does not stand in it (a c
 picture behind a URL) is guessed from what calls of this model used before. What is written: what the request itself
 sets as its maximum, else what the policy's connection says, else again what calls used before.
 
-A guess is no bound. What a call really used counts in any case, and the calls after it are refused.
+A guess is no bound. What a call really used counts in any case, and the calls after it are refused. Where nobody told
+what it used, the guess is not taken for it: it counts as the most that the model can read and write.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,6 +58,10 @@ class Estimate:
     book: "Book | None"
     day: date
     """By which the book says its prices."""
+    read_ceiling: int
+    """What it can have read at most where nobody told: beyond `read` where that is guessed."""
+    written_ceiling: int
+    """The same of what it wrote."""
 
     @property
     def tokens(self) -> int:
@@ -66,8 +71,16 @@ class Estimate:
     @property
     def micros(self) -> int:
         """What they cost at most; 0 where no book says it."""
+        return self._most(self.read, self.written)
+
+    @property
+    def ceiling(self) -> tuple[int, int]:
+        """Tokens, and micro-units, that a call has used at most of which nobody told."""
+        return self.read_ceiling + self.written_ceiling, self._most(self.read_ceiling, self.written_ceiling)
+
+    def _most(self, read: int, written: int) -> int:
         book = self.book
-        return 0 if book is None else book.most(self.model, self.read, self.written, self.tiers, self.day)
+        return 0 if book is None else book.most(self.model, read, written, self.tiers, self.day)
 
     def cost(self, tokens: Tokens) -> int:
         """What a call cost that used these; 0 where no book says it."""
@@ -93,6 +106,9 @@ def estimated(
                 found,
                 read=max(found.read, one.read),
                 written=max(found.written, one.written),
+                guessed=found.guessed or one.guessed,
+                read_ceiling=max(found.read_ceiling, one.read_ceiling),
+                written_ceiling=max(found.written_ceiling, one.written_ceiling),
                 model=found.model if found.model == one.model else None,
                 tiers=tuple({*found.tiers, *one.tiers}),
             )
@@ -116,12 +132,14 @@ def _of(
     guessed = False
     known_as = entry or UNNAMED
 
-    read = length + usage.hidden
+    read = read_ceiling = length + usage.hidden
     if usage.elsewhere_text is not None and _value(usage.elsewhere, args) is not False:
-        read += guess(learned(known_as, "read"), _below(READ, context))
+        bounds = _below(READ, context)
+        read += guess(learned(known_as, "read"), bounds)
+        read_ceiling += bounds.ceiling
         guessed = True
     if context is not None:
-        read = min(read, context)
+        read, read_ceiling = min(read, context), min(read_ceiling, context)
 
     each, times = _whole(_value(usage.most, args)), 1
     if usage.times_text is not None:
@@ -132,11 +150,14 @@ def _of(
             times = number
     if each is None:
         each = connection.max_tokens
-    if each is None:
-        each = guess(learned(known_as, "written"), _below(WRITTEN, None if price is None else price.most))
+    longest = each
+    if each is None or longest is None:
+        bounds = _below(WRITTEN, None if price is None else price.most)
+        each, longest = guess(learned(known_as, "written"), bounds), bounds.ceiling
         guessed = True
-    written = min(each * times, MAX_COUNT)
-    return Estimate(usage, model, known_as, _texts(_value(usage.tiers, args)), read, written, guessed, book, day)
+    written, written_ceiling = min(each * times, MAX_COUNT), min(longest * times, MAX_COUNT)
+    tiers = _texts(_value(usage.tiers, args))
+    return Estimate(usage, model, known_as, tiers, read, written, guessed, book, day, read_ceiling, written_ceiling)
 
 
 def _below(bounds: Bounds, ceiling: int | None) -> Bounds:

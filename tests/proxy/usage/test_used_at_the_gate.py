@@ -226,6 +226,30 @@ async def test_what_a_request_does_not_say_is_guessed_from_answers_before(tmp_pa
         assert second == third
 
 
+@pytest.mark.parametrize("ends", [DONE + END, None], ids=["untold", "cut"])
+async def test_a_guess_made_small_is_not_what_an_untold_call_costs(tmp_path: Path, ends: bytes | None) -> None:
+    """An agent that asks for short answers, then for long ones that do not tell, would pass its cap for ever."""
+    async with here(tmp_path, answers(whole()), tokens=20_000) as world:
+        for _ in range(2):
+            await world.ask(max_completion_tokens=None)
+
+        async def script(request: Request, peer: Peer) -> None:
+            await peer.send(HEAD + WORD * 100 + (ends or b""))
+            if ends is None:
+                peer.abort()
+
+        world.origin.script = script
+        with suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):  # one breaks off
+            await world.ask(max_completion_tokens=None, stream=True)
+        (*_, ((most, _), (charged, micros))) = await world.costs()
+        assert most < 2_000, "the answers were short"
+        assert charged > 16_384, "as much as the model can write"
+        assert micros > 163_840
+        assert world.spent()["tokens"] == ((2 * TRUTH[0] + charged) * 1_000_000, 0)
+        answer = await world.ask(max_completion_tokens=5_000)
+        assert (answer.status, answer.code) == (403, "spend_cap_reached")
+
+
 async def test_calls_at_the_same_time_never_pass_the_cap_together(tmp_path: Path) -> None:
     async with here(tmp_path, answers(0.05, whole()), tokens=1500) as world:
         answered = await asyncio.gather(*(world.ask() for _ in range(24)))
