@@ -183,7 +183,9 @@ class Connection(asyncio.Protocol):
 
         def take(number: int, item: list[Any]) -> None:
             _, tenant, content, after = item
-            if type(content) is not dict or type(after) is not int or after < 0:
+            if type(content) is not dict or type(content.get("intent")) is not int:
+                raise FrameBad("a submission of another shape")
+            if type(after) is not int or after < 0:
                 raise FrameBad("a submission of another shape")
             if self._house.ledger.open_intent(_seq(content)) is None:
                 absent.append(item)

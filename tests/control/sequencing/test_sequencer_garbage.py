@@ -79,6 +79,7 @@ AFTER: dict[str, bytes] = {
     "a tenant that is none": frame({"submit": [[1, "call.denied", None, {}]]}),
     "content that is none": frame({"submit": [[1, "call.denied", TENANT, []]]}),
     "again without content": frame({"again": [[1, TENANT, None, 0]]}),
+    "again about an intent that is no number": frame({"again": [[1, TENANT, {"intent": []}, 0]]}),
     "again from before the beginning": frame({"again": [[1, TENANT, {}, -1]]}),
     "a second hello": hello(ME),
 }
