@@ -51,6 +51,11 @@ class Result:
     reply: Content | None = None
     """The record's `resp`."""
 
+    @property
+    def refused(self) -> bool:
+        """Whether the service said that it did not do it: 4xx, and its last byte."""
+        return self.status == "confirmed" and self.http is not None and 400 <= self.http < 500
+
 
 class Books:
     """Where attempts are written down: the ledger, the reservations, the counters; and the tasks that outlive calls."""
@@ -204,8 +209,13 @@ class Hold:
         else:
             self._reservations.settle(reserved, self._charged)
 
-    def settle(self, spent: Mapping[str, int]) -> None:
-        """So much was spent, by meter, or what had been charged before. Idempotent."""
+    def settle(self, spent: Mapping[str, int], *, refused: bool = False) -> None:
+        """So much was spent, by meter, or what had been charged before. Idempotent.
+
+        `refused`: the service did not do it; of a call that may have been delivered before, that is not known.
+        """
         reserved, self._reserved = self._reserved, None
-        if reserved is not None:
-            self._reservations.settle(reserved, spent if self._charged is None else self._charged)
+        if reserved is not None and self._charged is None:
+            self._reservations.settle(reserved, spent, refused=refused)
+        elif reserved is not None and self._charged is not None:
+            self._reservations.settle(reserved, self._charged)

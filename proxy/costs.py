@@ -47,10 +47,9 @@ class Cost:
         if result.status == "indeterminate":
             # More is due where the most was a guess. Nothing was set aside for another attempt of what was charged.
             return {meter: amount and max(amount, told.get(meter, amount)) for meter, amount in most.items()}
-        refused = result.status == "confirmed" and result.http is not None and 400 <= result.http < 500
         return {
             # Nothing was set aside: it is another attempt of what has been charged.
-            meter: 0 if not amount or (refused and meter_named(meter).by_effect) else told.get(meter, amount)
+            meter: 0 if not amount or (result.refused and meter_named(meter).by_effect) else told.get(meter, amount)
             for meter, amount in most.items()
         }
 

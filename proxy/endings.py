@@ -186,7 +186,7 @@ class Endings:
         spent = journey.spent(result)
         if journey.hold is not None:
             if result.sent:
-                journey.hold.settle(spent)
+                journey.hold.settle(spent, refused=result.refused)
             else:
                 journey.hold.release()
         await asyncio.shield(self._books.finish_later(attempt.conclude(result, spent)))
@@ -305,7 +305,7 @@ class Endings:
         live.enter_phase("settle", self._commit_seconds)
         spent = journey.spent(result)
         if journey.hold is not None:
-            journey.hold.settle(spent)
+            journey.hold.settle(spent, refused=result.refused)
         try:
             # Cancelled here, the outcome becomes durable all the same; its answer is not finished.
             await attempt.outcome(result, spent)

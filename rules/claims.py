@@ -115,10 +115,11 @@ class Reservations(Protocol):
         """
         ...
 
-    def settle(self, reserved: Reserved, spent: Mapping[str, int]) -> None:
+    def settle(self, reserved: Reserved, spent: Mapping[str, int], *, refused: bool = False) -> None:
         """Leases are given back and each amount is corrected to what `spent` says of its meter, in micro-units.
 
-        A meter that it does not name, or with an impossible amount, counts at its maximum. Never raises, idempotent.
+        A meter that it does not name, or with an impossible amount, counts at its maximum. `refused`: the service did
+        not do what was asked, so the next attempt under its idempotency key is charged anew. Never raises, idempotent.
         """
         ...
 

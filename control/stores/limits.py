@@ -134,9 +134,9 @@ class EmbeddedReservations:
         """Leases and amounts are given back: the call was never sent. Rate tokens stay spent."""
         self._end(reserved.id, None, sent=False)
 
-    def settle(self, reserved: Reserved, spent: Mapping[str, int]) -> None:
+    def settle(self, reserved: Reserved, spent: Mapping[str, int], *, refused: bool = False) -> None:
         """Leases are given back and each budget holds what its meter really counted; else its maximum."""
-        self._end(reserved.id, spent)
+        self._end(reserved.id, spent, refused=refused)
 
     def pause(self, key: Key, seconds: float) -> None:
         """Claims of this key are refused for so long; the longest that was asked for counts."""
@@ -281,7 +281,7 @@ class EmbeddedReservations:
         undo.append(lambda: _put_back(self._onces, claim.key, before))
         return claim
 
-    def _end(self, number: str, spent: object, *, sent: bool = True) -> None:
+    def _end(self, number: str, spent: object, *, sent: bool = True, refused: bool = False) -> None:
         """Ends a reservation."""
         with self._lock:
             hold = self._held.pop(number, None)
@@ -291,7 +291,7 @@ class EmbeddedReservations:
                 self._ended.append(hold.call)
             for lease in hold.leases:
                 self._give_back(lease)
-            whole = True
+            whole = not refused
             for (key, window, amount), meter in zip(hold.spends, hold.meters, strict=True):
                 due = told(spent, meter, amount) if sent else 0
                 whole = whole and due >= amount

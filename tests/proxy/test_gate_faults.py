@@ -85,7 +85,7 @@ class FaultyReservations:
     def release(self, reserved):
         self.inner.release(reserved)
 
-    def settle(self, reserved, spent):
+    def settle(self, reserved, spent, *, refused=False):
         self.inner.settle(reserved, spent)
 
 

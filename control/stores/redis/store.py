@@ -154,13 +154,13 @@ class RedisReservations:
         """Leases and amounts are given back: the call was never sent. Rate tokens stay spent."""
         self._end(reserved, "release", ())
 
-    def settle(self, reserved: Reserved, spent: Mapping[str, int]) -> None:
+    def settle(self, reserved: Reserved, spent: Mapping[str, int], *, refused: bool = False) -> None:
         """Leases are given back and each budget holds what its meter really counted; else its maximum."""
         amounts: dict[str, int] = {}
         for claim in reserved.claims:
             if isinstance(claim, SpendClaim) and (amount := told(spent, claim.meter, -1)) >= 0:
                 amounts[claim.meter] = amount
-        self._end(reserved, "settle", tuple(part for pair in amounts.items() for part in pair))
+        self._end(reserved, "refuse" if refused else "settle", tuple(part for pair in amounts.items() for part in pair))
 
     def pause(self, key: Key, seconds: float) -> None:
         """Claims of this key are refused for so long, by every process; the longest that was asked for counts."""

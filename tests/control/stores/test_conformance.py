@@ -384,6 +384,20 @@ class TestOnce:
         again = await take(subject, ONCE, spend(2_000_000), tokens)
         assert again.claims == (ONCE, spend(2_000_000), tokens)
 
+    async def test_an_attempt_that_the_service_refused_pays_for_no_other(self, subject: Subject) -> None:
+        """Though it was charged whole itself; one after a paid one leaves it paid."""
+        for _ in range(2):
+            reserved = await take(subject, ONCE, spend())
+            assert [claim.amount_micros for claim in reserved.claims if isinstance(claim, SpendClaim)] != [0]
+            subject.store.settle(reserved, {}, refused=True)
+            await subject.settled()
+        await settle(subject, await take(subject, ONCE, spend()))
+        for refused_again in (True, False):
+            paid = await take(subject, ONCE, spend())
+            assert [claim.amount_micros for claim in paid.claims if isinstance(claim, SpendClaim)] == [0]
+            subject.store.settle(paid, {}, refused=refused_again)
+            await subject.settled()
+
     async def test_a_released_attempt_changes_nothing(self, subject: Subject) -> None:
         await release(subject, await take(subject, ONCE, spend()))
         await release(subject, await take(subject, OnceClaim(ONCE.key, "digest-2"), spend()))

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 
--- A reservation is ended, once. ARGV: reservation, call, how (settle, release, void; correct: only
+-- A reservation is ended, once. ARGV: reservation, call, how (settle; refuse: as settle, of what the service did not do;
+-- release, void; correct: only
 -- what was counted at its maximum), number of slots, a key and a member for each, then pairs of meter and amount.
 -- Answers 1 ended, 2 corrected what was counted at its maximum, 0 not known (any more).
 

@@ -68,7 +68,7 @@ local function finish(id, how, told)
       redis.call('ZREM', root .. ':l:' .. lease[1], lease[2])
     end
   end
-  local whole = true
+  local whole = how ~= 'refuse' -- the service did not do it: nothing under its key is paid by it
   for _, entry in ipairs(hold.spends) do
     local spent = due(entry, how, told)
     whole = whole and tonumber(spent) >= tonumber(entry[3])
@@ -104,7 +104,7 @@ local function correct(id, how, told)
   end
   redis.call('HDEL', epoch .. 'c', id)
   local hold = cjson.decode(record)
-  local whole = true
+  local whole = how ~= 'refuse'
   for _, entry in ipairs(hold.spends) do
     local spent = due(entry, how, told)
     whole = whole and tonumber(spent) >= tonumber(entry[3])
