@@ -22,6 +22,7 @@ from rules.policy.compile import PolicySet, TenantPolicy
 RECENT: Final = timedelta(hours=1)
 KEPT: Final = timedelta(days=62)
 """Budgets that nobody used for so long are forgotten: longer than any window but a run's."""
+MOST_TOLD: Final = 10_000
 _DEGRADED: Final = "degraded.begin"
 
 type _Limits = Mapping[str, tuple[tuple[TenantPolicy, Spend], ...]]
@@ -49,59 +50,49 @@ class AlertsFold:
         self._now = now
         self._limits: tuple[str, _Limits] = ("", {})
         self._pruned = ""
+        self._told: set[str] = set()
+        """Keys of alerts that were raised: what is refused a thousand times asks the database once."""
 
     def begin(self, rows: sqlite3.Connection) -> None:
         """See `Fold.begin`: nothing is kept in memory."""
 
     def feed(self, rows: sqlite3.Connection, records: Sequence[Record]) -> None:
         """See `Fold.feed`."""
+        counted = _Counted(rows)
         for record in records:
             body: dict[str, Any] = record.body
             if record.type == "call.intent" and body["cost"] is not None and body["cost"]["budget"]:
-                names = body["cost"]["budget"]
-                charges = [_charge(rows, name, charged(name, body["cost"]), record.ts) for name in names]
-                rows.execute("INSERT INTO alert_intents VALUES (?, ?)", (record.seq, "\n".join(charges)))
-                self._look(rows, names, body["agent"])
-            elif record.type == "call.outcome" and body["cost"] is not None:
-                self._ended(rows, body)
+                counted.begun(record.seq, body["cost"], record.ts)
+                self._look(counted, body["cost"]["budget"], body["agent"])
+            elif record.type == "call.outcome":
+                if body["cost"] is not None:
+                    counted.ended(body["intent"], body["cost"])
             elif self._is_recent(record):
                 self._event(record, body)
+        counted.store()
         if records and records[-1].ts[:10] != self._pruned:
             self._pruned = records[-1].ts[:10]
             before = datetime.fromisoformat(records[-1].ts) - KEPT
             rows.execute("DELETE FROM alert_budgets WHERE at < ?", (before.isoformat(),))
-
-    @staticmethod
-    def _ended(rows: sqlite3.Connection, body: Mapping[str, Any]) -> None:
-        """What was set aside becomes what was spent: never more."""
-        found = rows.execute("SELECT told FROM alert_intents WHERE seq = ?", (body["intent"],)).fetchone()
-        if found is None:
-            return
-        rows.execute("DELETE FROM alert_intents WHERE seq = ?", (body["intent"],))
-        for charge in found[0].split("\n"):
-            micros, _, name = charge.partition(" ")
-            key, _, window = name.rpartition("/")
-            less = charged(name, body["cost"]) - int(micros)
-            rows.execute(
-                "UPDATE alert_budgets SET micros = micros + ? WHERE key = ? AND window = ?", (less, key, window)
-            )
 
     def _is_recent(self, record: Record) -> bool:
         return self._now() - datetime.fromisoformat(record.ts).timestamp() < RECENT.total_seconds()
 
     # budgets
 
-    def _look(self, rows: sqlite3.Connection, names: Sequence[str], agent: Mapping[str, Any]) -> None:
+    def _look(self, counted: "_Counted", names: Sequence[str], agent: Mapping[str, Any]) -> None:
         """Thresholds that this call has crossed are told of."""
         limits = self._limits_now()
         for name in names:
             key, _, window = name.rpartition("/")
             parts = key.split("/")
             for policy, spend in limits.get("/".join(parts[:4]), ()):
-                now = window_of(spend.per, datetime.fromtimestamp(self._now(), UTC), policy.timezone)
-                if not spend.alert or window != now.id:
+                if not spend.alert:
                     continue
-                used = rows.execute("SELECT micros FROM alert_budgets WHERE key = ?", (key,)).fetchone()[0]
+                now = window_of(spend.per, datetime.fromtimestamp(self._now(), UTC), policy.timezone)
+                if window != now.id:
+                    continue
+                used = counted.used(key)
                 for share in spend.alert:
                     if used * 100 >= spend.max_micros * share:
                         self._threshold(policy.tenant, name, spend, share, used, now.resets_at, agent)
@@ -136,7 +127,7 @@ class AlertsFold:
         }
         severity = Severity.CRITICAL if share >= 100 else Severity.WARNING
         once = f"spend.threshold {name} {share} {most}"
-        self._raise(Raise(tenant, "spend.threshold", severity, text, detail, once))
+        self._tell(Raise(tenant, "spend.threshold", severity, text, detail, once))
 
     def _limits_now(self) -> _Limits:
         policy = self._policy()
@@ -154,6 +145,14 @@ class AlertsFold:
             self._limits = policy.digest, found
         return self._limits[1]
 
+    def _tell(self, wanted: Raise) -> None:
+        if wanted.once is None or wanted.once in self._told:
+            return
+        self._raise(wanted)
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told.add(wanted.once)
+
     # events
 
     def _event(self, record: Record, body: Mapping[str, Any]) -> None:
@@ -164,7 +163,7 @@ class AlertsFold:
                 text = f"{record.tenant}: calls of {account} are refused, a spend cap is reached"
                 detail = {"account": account, "call": body["call"], "run": body["agent"].get("run") or ""}
                 once = f"spend.refused {record.tenant}/{account} {day}"
-                self._raise(Raise(record.tenant, "spend.refused", Severity.WARNING, text, detail, once))
+                self._tell(Raise(record.tenant, "spend.refused", Severity.WARNING, text, detail, once))
         elif record.type == "revocation.issue":
             target = body["target"]
             named = "/".join(part for part in (target.get("tenant"), target.get("name")) if part)
@@ -172,29 +171,80 @@ class AlertsFold:
             detail = {"epoch": str(body["epoch"]), "reason": body["reason"], "by": body["actor"]["name"]}
             tenant = target.get("tenant") or INSTALLATION
             once = f"revocation {body['epoch']}"
-            self._raise(Raise(tenant, "revocation", Severity.CRITICAL, text, detail, once))
+            self._tell(Raise(tenant, "revocation", Severity.CRITICAL, text, detail, once))
         elif record.type == "operator.act" and body["act"] == _DEGRADED:
             about = body["detail"]
             text = f"degraded: {about['control']}: {about['why']}"
             detail = {name: about[name] for name in ("control", "mode", "nodes", "since") if name in about}
             once = f"degraded {about['episode']}"
-            self._raise(Raise(INSTALLATION, "control.degraded", Severity.CRITICAL, text, detail, once))
+            self._tell(Raise(INSTALLATION, "control.degraded", Severity.CRITICAL, text, detail, once))
         elif record.type == "ledger.halt" and body["phase"] == "begin":
             text = f"the ledger takes no calls: {body['reason']}"
             once = f"ledger.halt {record.seq}"
-            self._raise(Raise(INSTALLATION, "ledger.halt", Severity.CRITICAL, text, {}, once))
+            self._tell(Raise(INSTALLATION, "ledger.halt", Severity.CRITICAL, text, {}, once))
 
 
-def _charge(rows: sqlite3.Connection, name: str, micros: int, ts: str) -> str:
-    """The budget holds it; a window that is older than the newest seen counts against that."""
-    key, _, window = name.rpartition("/")
-    (charged_to,) = rows.execute(
-        """INSERT INTO alert_budgets VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-        micros = CASE WHEN excluded.window > window THEN excluded.micros ELSE micros + excluded.micros END,
-        window = max(window, excluded.window), at = excluded.at RETURNING window""",
-        (key, window, micros, ts),
-    ).fetchone()
-    return f"{micros} {key}/{charged_to}"
+class _Counted:
+    """Budgets while a number of records is read: each row is read and written once, however many calls it counts."""
+
+    def __init__(self, rows: sqlite3.Connection) -> None:
+        self._rows = rows
+        self._budgets: dict[str, tuple[str, int, str]] = {}
+        """Window, what is used of it, when it was last charged."""
+        self._begun: dict[int, list[str]] = {}
+        self._ended: list[tuple[int]] = []
+
+    def used(self, key: str) -> int:
+        """In the newest window."""
+        return self._budget(key)[1]
+
+    def begun(self, seq: int, cost: Mapping[str, Any], ts: str) -> None:
+        """Its budgets hold the most that it can cost; a window older than the newest seen counts against that."""
+        charges = []
+        for name in cost["budget"]:
+            key, _, window = name.rpartition("/")
+            newest, used, _ = self._budget(key)
+            if window > newest:
+                newest, used = window, 0
+            micros = charged(name, cost)
+            self._budgets[key] = newest, used + micros, ts
+            charges.append(f"{micros} {key}/{newest}")
+        self._begun[seq] = charges
+
+    def ended(self, seq: int, cost: Mapping[str, Any]) -> None:
+        """What was set aside becomes what was spent: never more."""
+        charges = self._begun.pop(seq, None)
+        if charges is None:
+            found = self._rows.execute("SELECT told FROM alert_intents WHERE seq = ?", (seq,)).fetchone()
+            if found is None:
+                return
+            charges = found[0].split("\n")
+            self._ended.append((seq,))
+        for charge in charges:
+            micros, _, name = charge.partition(" ")
+            key, _, window = name.rpartition("/")
+            newest, used, ts = self._budget(key)
+            if newest == window:
+                self._budgets[key] = newest, used + charged(name, cost) - int(micros), ts
+
+    def store(self) -> None:
+        """All of it is in the database."""
+        self._rows.executemany(
+            "INSERT OR REPLACE INTO alert_budgets (key, window, micros, at) VALUES (?, ?, ?, ?)",
+            [(key, *row) for key, row in self._budgets.items()],
+        )
+        self._rows.executemany("DELETE FROM alert_intents WHERE seq = ?", self._ended)
+        self._rows.executemany(
+            "INSERT INTO alert_intents (seq, told) VALUES (?, ?)",
+            [(seq, "\n".join(charges)) for seq, charges in self._begun.items()],
+        )
+
+    def _budget(self, key: str) -> tuple[str, int, str]:
+        found = self._budgets.get(key)
+        if found is None:
+            query = "SELECT window, micros, at FROM alert_budgets WHERE key = ?"
+            found = self._budgets[key] = self._rows.execute(query, (key,)).fetchone() or ("", 0, "")
+        return found
 
 
 def _amount(micros: int, unit: str) -> str:
