@@ -5,6 +5,7 @@ again after a crash, the key is known. What is read late (a ledger from before, 
 nothing that is over: of budgets only the window that is now counts, of events only those of the last hour.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -62,11 +63,13 @@ class AlertsFold:
         for record in records:
             body: dict[str, Any] = record.body
             if record.type == "call.intent" and body["cost"] is not None and body["cost"]["budget"]:
-                counted.begun(record.seq, body["cost"], record.ts)
+                counted.begun(record.seq, body["agent"], body["cost"], record.ts)
                 self._look(counted, body["cost"]["budget"], body["agent"])
             elif record.type == "call.outcome":
-                if body["cost"] is not None:
-                    counted.ended(body["intent"], body["cost"])
+                # What was a guess can come to more: then it is this that reaches a share, perhaps the last to do so.
+                grown = None if body["cost"] is None else counted.ended(body["intent"], body["cost"])
+                if grown is not None:
+                    self._look(counted, body["cost"]["budget"], grown)
             elif self._is_recent(record):
                 self._event(record, body)
         counted.store()
@@ -192,15 +195,16 @@ class _Counted:
         self._budgets: dict[str, tuple[str, int, str]] = {}
         """Window, what is used of it, when it was last charged."""
         self._begun: dict[int, list[str]] = {}
+        """By intent: the agent as JSON, then micro-units and budget of each charge."""
         self._ended: list[tuple[int]] = []
 
     def used(self, key: str) -> int:
         """In the newest window."""
         return self._budget(key)[1]
 
-    def begun(self, seq: int, cost: Mapping[str, Any], ts: str) -> None:
+    def begun(self, seq: int, agent: Mapping[str, Any], cost: Mapping[str, Any], ts: str) -> None:
         """Its budgets hold the most that it can cost; a window older than the newest seen counts against that."""
-        charges = []
+        charges = [json.dumps({name: agent.get(name) for name in ("id", "run", "workflow")})]
         for name in cost["budget"]:
             key, _, window = name.rpartition("/")
             newest, used, _ = self._budget(key)
@@ -211,21 +215,26 @@ class _Counted:
             charges.append(f"{micros} {key}/{newest}")
         self._begun[seq] = charges
 
-    def ended(self, seq: int, cost: Mapping[str, Any]) -> None:
-        """What was set aside becomes what was spent: never more."""
+    def ended(self, seq: int, cost: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What was set aside becomes what was spent; the agent, where that is more."""
         charges = self._begun.pop(seq, None)
         if charges is None:
             found = self._rows.execute("SELECT told FROM alert_intents WHERE seq = ?", (seq,)).fetchone()
             if found is None:
-                return
+                return None
             charges = found[0].split("\n")
             self._ended.append((seq,))
-        for charge in charges:
+        agent: dict[str, Any] = json.loads(charges[0])
+        grown = False
+        for charge in charges[1:]:
             micros, _, name = charge.partition(" ")
             key, _, window = name.rpartition("/")
             newest, used, ts = self._budget(key)
             if newest == window:
-                self._budgets[key] = newest, used + charged(name, cost) - int(micros), ts
+                more = charged(name, cost) - int(micros)
+                grown = grown or more > 0
+                self._budgets[key] = newest, used + more, ts
+        return agent if grown else None
 
     def store(self) -> None:
         """All of it is in the database."""

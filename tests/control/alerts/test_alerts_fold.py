@@ -114,6 +114,17 @@ def test_an_end_in_a_later_chunk_corrects_its_beginning(log):
     assert log.shares() == ["50%"]
 
 
+def test_what_comes_to_more_than_was_set_aside_is_told_when_it_ends(log):
+    """No later call may come to tell of it: all of them are refused."""
+    seq = log.spend("c_1", 1)
+    assert log.shares() == []
+    log.follower.stop()
+    log.follower = log.following()
+    log.write(outcome("c_1", seq, cost=cost(12)))
+    assert log.shares() == ["50%", "100%"]
+    assert [one.detail["account"] for one in log.raised.values()] == ["agent", "agent"]
+
+
 def test_a_window_that_is_over_raises_nothing(log):
     log.spend("c_1", 9, "2026-01-02")
     log.spend("c_2", 9, "2026-01-03")
