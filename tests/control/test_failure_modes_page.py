@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from control.failure_modes import MODES
+from rules.codes import TABLE, Code
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "failure-modes.md").read_text(encoding="utf-8")
@@ -25,6 +26,8 @@ def test_a_row_says_what_the_list_says_and_names_a_test_that_is_there(mode) -> N
     _, how, _, seen, _, shown = ROWS[mode.control]
     assert how == mode.mode
     assert [code for code in re.findall(r"`([a-z_]+)`", seen) if code not in ROWS] == list(mode.codes)
+    statuses = re.findall(r"\b([1-5][0-9][0-9]) `([a-z_]+)`", seen)
+    assert all(int(status) == TABLE[Code(code)].status for status, code in statuses), statuses
     file, _, name = shown.strip("`").partition("::")
     assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8")
 
