@@ -1,9 +1,10 @@
 """What was spent and achieved, told from a state that this process holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
 
 from control.operations import Refused, Unavailable, WrongUse
 from control.spending.fold import KEPT_DAYS, OUTCOME_ACT
@@ -18,7 +19,7 @@ from rules.workflows import WorkflowOutcome
 if TYPE_CHECKING:
     from control.state import State
 
-DAYS: Final = 7
+DAYS: Final = "7d"
 
 
 class LocalSpending:
@@ -36,7 +37,8 @@ class LocalSpending:
         tenants = {} if policy is None else policy.tenants
         if wanted.tenant is not None and wanted.tenant not in tenants:
             raise Refused(f"there is no tenant {wanted.tenant}", f"Known: {', '.join(tenants) or 'none'}")
-        since = wanted.since or (datetime.now(UTC) - timedelta(days=DAYS - 1)).date().isoformat()
+        zones = [tenant.timezone for name, tenant in tenants.items() if wanted.tenant in (None, name)]
+        since = _first_day(wanted.since or DAYS, zones)
 
         def outcome_of(tenant: str, workflow: str) -> WorkflowOutcome | None:
             of = tenants.get(tenant)
@@ -80,6 +82,15 @@ class LocalSpending:
         except StateUnavailable as error:
             raise Unavailable(error.message, error.fix) from error
         return OutcomeDeclared(of_tenant, account, of_workflow, run, count, record.seq)
+
+
+def _first_day(since: str, zones: Iterable[ZoneInfo]) -> str:
+    """A day as it is written; so many days back, by the clocks of the tenant whose day began last."""
+    if not since.endswith("d"):
+        return since
+    now = datetime.now(UTC)
+    today = min((now.astimezone(zone).date() for zone in zones), default=now.date())
+    return (today - timedelta(days=int(since[:-1]) - 1)).isoformat()
 
 
 @contextmanager

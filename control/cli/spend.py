@@ -1,7 +1,7 @@
 """`exeat spend` and `exeat outcome`: what was spent, on what, and what for."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import click
 
@@ -87,7 +87,7 @@ def outcome(
 
 def _day(since: str) -> str:
     if since.endswith("d") and since[:-1].isdecimal() and 1 <= int(since[:-1]) <= 36_500:
-        return (datetime.now(UTC) - timedelta(days=int(since[:-1]) - 1)).date().isoformat()
+        return f"{int(since[:-1])}d"
     try:
         return datetime.strptime(since, "%Y-%m-%d").replace(tzinfo=UTC).date().isoformat()
     except ValueError:

@@ -56,6 +56,8 @@ class Follower:
         self._database: Database | None = None
         self._sizes: dict[str, int] = {}
         self._cursor: Cursor | None = None
+        self._held: list[Record] = []
+        """Read, and not known to be durable yet."""
         self._stop = Event()
         self._thread: Thread | None = None
         self.fault: str | None = None
@@ -151,6 +153,7 @@ class Follower:
                 fold.begin(rows)
         sizes = dict(database.query("SELECT name, size FROM folds"))
         self._sizes = {fold.name: sizes[fold.name] for fold in self._folds}
+        self._held = []
         self._cursor = Cursor(self._ledger, min(self._sizes.values(), default=0))
 
     def _step(self, database: Database) -> bool:
@@ -158,7 +161,11 @@ class Follower:
         if cursor is None:
             raise StoreUnavailable("the ledger is not followed")
         try:
-            records = cursor.read(CHUNK)
+            found = self._held or cursor.read(CHUNK)
+            # What a power failure can take back is not counted before it cannot.
+            durable = self._size()
+            records = [record for record in found if record.seq < durable]
+            self._held = found[len(records) :]
             if not records:
                 return False
             end = records[-1].seq + 1

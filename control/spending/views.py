@@ -15,7 +15,7 @@ class SpendWanted:
     run: str | None = None
     tool: str | None = None
     since: str | None = None
-    """The first day, `2026-11-19`; None: seven days back."""
+    """The first day, `2026-11-19`, or so many days back by the tenants' clocks, `30d`; None: `7d`."""
     by: tuple[str, ...] = ("account", "workflow")
     """Of `day`, `account`, `workflow`, `run`, `tool`."""
 

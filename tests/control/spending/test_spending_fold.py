@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control.following import Follower
+from control.local_spending import _first_day
 from control.spending.fold import DENIED, OUTCOME_ACT, SpendingFold
 from control.spending.report import TOLD_APART, rows_of, seen_of
 from control.spending.views import SpendWanted
@@ -171,6 +173,27 @@ def test_a_follower_that_is_given_up_counts_each_record_once(log):
     (log.folder / "followed.sqlite").unlink()
     log.follower = log.following()
     assert log.rows() == before
+
+
+def test_nothing_is_counted_before_it_is_durable(log):
+    """What a power failure can take back is read, and waits."""
+    log.follower.stop()
+    durable = log.ledger.head().size
+    log.follower = Follower(log.folder / "followed.sqlite", log.folder / "ledger", (log.fold,), lambda: durable)
+    call(log, "c_1")
+    assert log.rows() == ()
+    durable = log.ledger.head().size
+    assert [row.calls for row in log.rows()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("zone", "days", "first"), [("Pacific/Honolulu", "1d", 0), ("Pacific/Kiritimati", "1d", 0), ("UTC", "7d", 6)]
+)
+def test_days_back_are_those_of_the_tenants_clocks(zone, days, first):
+    zoned = ZoneInfo(zone)
+    today = datetime.now(UTC).astimezone(zoned).date()
+    assert _first_day(days, [zoned]) == (today - timedelta(days=first)).isoformat()
+    assert _first_day("2026-11-19", [zoned]) == "2026-11-19"
 
 
 def test_another_ledger_is_counted_from_its_beginning(log, tmp_path):
