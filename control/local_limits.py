@@ -45,8 +45,7 @@ class LocalLimits:
 
     def __init__(self, state: "State", node: "Node | None") -> None:
         self._state = state
-        own = OwnCounters(state.reservations)
-        self._counters: Counters = own if node is None or node.counters is None else node.counters
+        self._node = node
 
     def show(self, tenant: str | None) -> LimitsShown:
         """See `LimitOperations.show`."""
@@ -54,6 +53,9 @@ class LocalLimits:
         tenants = {} if policy is None else policy.tenants
         if tenant is not None and tenant not in tenants:
             raise Refused(f"there is no tenant {tenant}", f"Known: {', '.join(tenants) or 'none'}")
+        node = self._node
+        shared = None if node is None else node.counters
+        counters: Counters = OwnCounters(self._state.reservations) if shared is None else shared
         budgets: list[BudgetShown] = []
         counted: list[BudgetShown] = []
         slots: list[SlotsShown] = []
@@ -61,8 +63,8 @@ class LocalLimits:
             if tenant not in (None, of.tenant):
                 continue
             try:
-                used = {use.key: use for use in self._counters.budgets(of.tenant)}
-                holders = self._counters.holders(of.tenant)
+                used = {use.key: use for use in counters.budgets(of.tenant)}
+                holders = counters.holders(of.tenant)
             except ReservationsUnavailable as error:
                 raise Unavailable(
                     f"the limits cannot be asked now: {error}", "exeat status says what is wrong."
