@@ -70,7 +70,8 @@ class Product:
             self.name,
             [*self.up, "up", "--state", state, "--listen", f"127.0.0.1:{port}", "--health", "127.0.0.1:0", *self.more],
         )
-        place.wait_for(child, lambda: listens(port), self.name)
+        operators = folder / "state" / "operators.sock"
+        place.wait_for(child, lambda: operators.exists() and listens(port), self.name)
         token = self._run(state, "token", "issue", "agent", "--ttl", "1h").strip()
         basic = base64.b64encode(b"agent:" + token).decode()
         return Running(
