@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from control.operations import Refused, Unavailable, WrongUse
 from control.spending.fold import KEPT_DAYS, OUTCOME_ACT
-from control.spending.report import TOLD_APART, rows_of, seen_of
-from control.spending.views import OutcomeDeclared, SpendShown, SpendWanted
+from control.spending.report import rows_of, seen_of
+from control.spending.views import TOLD_APART, OutcomeDeclared, SpendShown, SpendWanted
 from control.state import StateUnavailable
 from control.stores.sqlite import StoreRefused, StoreUnavailable
 from credentials.actor import Actor

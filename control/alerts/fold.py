@@ -19,6 +19,7 @@ from rules.limits.limit import Level, Spend
 from rules.limits.plan import budget_of
 from rules.limits.windows import window_of
 from rules.policy.compile import PolicySet, TenantPolicy
+from rules.policy.values import Money
 
 RECENT: Final = timedelta(hours=1)
 KEPT: Final = timedelta(days=62)
@@ -113,17 +114,17 @@ class AlertsFold:
         _, scope, _, per, *by, window = name.split("/")
         whose = "all accounts together" if scope == WHOLE_TENANT else scope
         most, left = spend.max_micros, max(0, spend.max_micros - used)
-        limit = f"{_amount(most, spend.unit)} of {spend.meter} per {per}"
+        limit = f"{Money(most, spend.unit)} of {spend.meter} per {per}"
         text = f"{tenant}: {whose} has used {used * 100 // most} % of {limit}"
         detail = {
             "account": agent["id"],
-            "limit": f"{spend.meter} {_amount(most, spend.unit)} per {per}",
+            "limit": f"{spend.meter} {Money(most, spend.unit)} per {per}",
             "whose": scope,
             "counted_by": by[0] if by else "",
             "window": window,
             "threshold": f"{share}%",
-            "used": _amount(used, spend.unit),
-            "left": _amount(left, spend.unit),
+            "used": str(Money(used, spend.unit)),
+            "left": str(Money(left, spend.unit)),
             "resets": datetime.fromtimestamp(resets_at, UTC).isoformat() if resets_at else "",
             "run": agent.get("run") or "",
             "workflow": agent.get("workflow") or "",
@@ -254,12 +255,6 @@ class _Counted:
             query = "SELECT window, micros, at FROM alert_budgets WHERE key = ?"
             found = self._budgets[key] = self._rows.execute(query, (key,)).fetchone() or ("", 0, "")
         return found
-
-
-def _amount(micros: int, unit: str) -> str:
-    whole, rest = divmod(micros, 1_000_000)
-    fraction = f"{rest:06d}".rstrip("0")
-    return f"{whole}.{fraction} {unit}" if fraction else f"{whole} {unit}"
 
 
 __all__ = ["AlertsFold"]

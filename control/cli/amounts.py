@@ -1,19 +1,19 @@
 """Amounts as people read them."""
 
 
-def shown_amount(micros: int, unit: str) -> str:
-    """`USD 12.40`, or `1200 tokens`: micro-units of a currency or of what is counted."""
+def amount(micros: int, currency: str) -> str:
+    """`0.002 USD`; `12` of what is no money."""
     whole, rest = divmod(micros, 1_000_000)
-    fraction = f"{rest:06d}".rstrip("0")
-    if is_money(unit):
-        # Two digits at least, as prices are written; up to six where a price is smaller than that.
-        return f"{unit} {whole}.{fraction.ljust(2, '0')}"
-    return f"{whole}.{fraction} {unit}" if fraction else f"{whole} {unit}"
+    decimals = f"{rest:06d}".rstrip("0")
+    if not currency:
+        return f"{whole}.{decimals}" if decimals else str(whole)
+    return f"{whole}.{decimals:0<2} {currency}"
 
 
-def is_money(unit: str) -> bool:
-    """Whether a unit is a currency and not what is counted."""
-    return len(unit) == 3 and unit.isascii() and unit.isupper()
+def amount_of(micros: int, unit: str) -> str:
+    """`12.40 USD`, or `1200 tokens`: of a currency or of what is counted."""
+    money = len(unit) == 3 and unit.isascii() and unit.isupper()
+    return amount(micros, unit) if money else f"{amount(micros, '')} {unit}"
 
 
 def share(part: int, whole: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from control.call_lines import CALL_TYPES, CallLine, Fold, shown
+from control.cli.amounts import amount
 from control.cli.durations import Duration
 from control.cli.invocation import Exit, Invocation, Trouble, command_options
 from control.codec import to_json
@@ -155,15 +156,6 @@ def _cost(cost: object) -> str:
         del parts[0]
     book = [f"by {cost['price_book']}"] if "price_book" in cost else []
     return "  ".join([*parts, *(f"of {budget}" for budget in cost["budget"]), *book])
-
-
-def amount(micros: int, currency: str) -> str:
-    """`0.002 USD`; `12` of what is no money."""
-    whole, rest = divmod(micros, 1_000_000)
-    decimals = f"{rest:06d}".rstrip("0")
-    if not currency:
-        return f"{whole}.{decimals}" if decimals else str(whole)
-    return f"{whole}.{decimals:0<2} {currency}"
 
 
 def _value(value: object) -> str:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
-from control.cli.amounts import shown_amount
+from control.cli.amounts import amount_of
 from control.cli.connect import operations
 from control.cli.invocation import Invocation, columns, command_options
 from control.codec import to_json
@@ -59,5 +59,5 @@ def budget_row(one: BudgetShown) -> tuple[str, ...]:
     meter = "" if one.meter == "price" else f"{one.meter} "
     by = f" {one.by}" if one.by else ""
     resets = "-" if not one.resets_at else datetime.fromtimestamp(one.resets_at, UTC).strftime("%Y-%m-%d %H:%MZ")
-    amounts = (shown_amount(micros, one.unit) for micros in (one.spent, one.set_aside, one.left, one.max))
+    amounts = (amount_of(micros, one.unit) for micros in (one.spent, one.set_aside, one.left, one.max))
     return (f"{one.tenant}/{one.account} {meter}per {one.per}{by}", *amounts, resets)

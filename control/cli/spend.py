@@ -5,15 +5,14 @@ from datetime import UTC, datetime
 
 import click
 
-from control.cli.amounts import share, shown_amount
+from control.cli.amounts import amount_of, share
 from control.cli.connect import operations
 from control.cli.invocation import Exit, Invocation, Trouble, columns, command_options, counted
 from control.cli.limits import budget_row
 from control.codec import Json, to_json
 from control.limit_views import BudgetShown
 from control.operations import Unavailable
-from control.spending.report import TOLD_APART
-from control.spending.views import Amount, Seen, SpendRow, SpendShown, SpendWanted
+from control.spending.views import TOLD_APART, Amount, Seen, SpendRow, SpendShown, SpendWanted
 
 
 @click.command(short_help="Show what was spent, per outcome, run and tool, and what is left.")
@@ -126,8 +125,8 @@ def _rows(row: SpendRow, told: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _amount(one: Amount) -> tuple[str, str, str, str]:
-    each = "-" if one.per_outcome is None else shown_amount(one.per_outcome, one.unit)
-    return shown_amount(one.micros, one.unit), each, share(one.failed, one.micros), share(one.retried, one.micros)
+    each = "-" if one.per_outcome is None else amount_of(one.per_outcome, one.unit)
+    return amount_of(one.micros, one.unit), each, share(one.failed, one.micros), share(one.retried, one.micros)
 
 
 def _seen(one: Seen) -> tuple[str, ...]:

@@ -110,6 +110,7 @@ class Follower:
             except (StoreUnavailable, StoreRefused, LedgerError, OSError) as error:
                 self._failed(str(error))
             except Exception as error:
+                # Folds share a transaction: one that fails holds the others up, and status says so.
                 self._failed(f"{type(error).__name__}")
                 logger.exception("a fold of the ledger has failed; it is tried again")
 

@@ -133,7 +133,8 @@ class SpendingFold:
             sum(retries), sum(repeats), min(first), max(last) FROM calls WHERE day < ? AND run != ''
             GROUP BY tenant, day, account, workflow, tool, status
             ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, attempts = attempts + excluded.attempts,
-            retries = retries + excluded.retries, repeats = repeats + excluded.repeats""",
+            retries = retries + excluded.retries, repeats = repeats + excluded.repeats,
+            first = min(first, excluded.first), last = max(last, excluded.last)""",
             (before,),
         )
         rows.execute(

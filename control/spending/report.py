@@ -2,15 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from control.spending.fold import DENIED
-from control.spending.views import Amount, Seen, SpendRow, SpendWanted
+from control.spending.views import TOLD_APART, Amount, Seen, SpendRow, SpendWanted
 from control.stores.sqlite import Database
 from rules.claims import PRICE
 from rules.workflows import WorkflowOutcome
-
-TOLD_APART: Final = ("day", "account", "workflow", "run", "tool")
 
 type OutcomeOf = Callable[[str, str], WorkflowOutcome | None]
 """What counts as an outcome, by tenant and workflow."""

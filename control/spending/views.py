@@ -1,7 +1,10 @@
 """What was spent, as operators ask and see it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+TOLD_APART: Final = ("day", "account", "workflow", "run", "tool")
+"""What rows can be told apart by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class SpendWanted:
     since: str | None = None
     """The first day, `2026-11-19`, or so many days back by the tenants' clocks, `30d`; None: `7d`."""
     by: tuple[str, ...] = ("account", "workflow")
-    """Of `day`, `account`, `workflow`, `run`, `tool`."""
+    """Of `TOLD_APART`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def test_a_row_says_what_the_list_says_and_names_a_test_that_is_there(mode) -> N
     statuses = re.findall(r"\b([1-5][0-9][0-9]) `([a-z_]+)`", seen)
     assert all(int(status) == TABLE[Code(code)].status for status, code in statuses), statuses
     file, _, name = shown.strip("`").partition("::")
+    assert name
     assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8")
 
 

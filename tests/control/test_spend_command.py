@@ -75,8 +75,8 @@ def test_cost_per_outcome_run_and_tool(product: Product) -> None:
     assert by_tool["stripe.refund.create"]["calls"] == 3
     assert by_tool["stripe.customer.list"]["calls"] == 2
     text = product.cli("spend", "--workflow", "refunds").ok().out
-    assert re.search(r"acme +support-agent +refunds +4 +0 +1 +1 +2 +USD 0.40 +USD 0.20 +25 % +-", text)
-    assert re.search(r"acme/support-agent per day +USD 0.50 +USD 0.00 +USD 4.50 +USD 5.00 ", text)
+    assert re.search(r"acme +support-agent +refunds +4 +0 +1 +1 +2 +0.40 USD +0.20 USD +25 % +-", text)
+    assert re.search(r"acme/support-agent per day +0.50 USD +0.00 USD +4.50 USD +5.00 USD ", text)
     assert re.search(r"acme/idle-agent +never", text)
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from control.following import Follower
 from control.local_spending import _first_day
 from control.spending.fold import DENIED, OUTCOME_ACT, SpendingFold
-from control.spending.report import TOLD_APART, rows_of, seen_of
-from control.spending.views import SpendWanted
+from control.spending.report import rows_of, seen_of
+from control.spending.views import TOLD_APART, SpendWanted
 from control.stores.sqlite import StoreUnavailable
 from ledger import Ledger, Limits, MemoryLockStore
 from rules.workflows import WorkflowOutcome
