@@ -7,7 +7,7 @@ of records, separately from checkpoints, so that an abandoned group can never ma
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ledger.note import NoteInvalid, Verifier, open_note, signed_note
 from ledger.tree import path_of, root_from_path
@@ -42,8 +42,7 @@ class Batch:
         return signed_note(text, self.verifier, self.signature)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The record is durable, and this proves that the log said so."""
 
     log: str

@@ -13,8 +13,7 @@ used again later than the window is found there.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 REMEMBERED: Final = 32_768
 """Ended calls a generation; part of the format: it decides which later attempts are legal."""
@@ -28,8 +27,7 @@ class LifecycleBroken(ValueError):
     """The record cannot follow those before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenIntent:
+class OpenIntent(NamedTuple):
     """An intent whose outcome is not recorded yet."""
 
     seq: int

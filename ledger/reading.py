@@ -5,9 +5,8 @@ Checked are frames, crc and canonical form. Proof is `ledger.verify`'s work.
 
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from ledger import canonical
 from ledger.batch import Batch, Receipt
@@ -18,8 +17,7 @@ from ledger.segment import COMMIT, FRAME, MAGIC, RECORD, FrameBad, frame_at, gro
 from ledger.tree import leaf_hash, root_of
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record as read from a segment."""
 
     seq: int

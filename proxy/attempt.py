@@ -18,6 +18,7 @@ from proxy.metrics import Metrics
 from proxy.records import Content, Recorder
 from rules.claims import Reservations, Reserved
 from rules.codes import Code
+from rules.swift import swift
 
 logger = logging.getLogger("exeat.gate")
 
@@ -36,6 +37,7 @@ class Committed:
     digest: bytes
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Result:
     """How an attempt ended."""

@@ -9,6 +9,7 @@ from rules.claims import PRICE, Claim, SpendClaim
 from rules.meters import meter_named
 from rules.meters.tokens import TOKENS
 from rules.policy.compile import Connection
+from rules.swift import swift
 
 if TYPE_CHECKING:
     from proxy.attempt import Result
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _NOTHING: Final[Mapping[str, int]] = {}
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Cost:
     """The most a call can cost, by meter, and the budgets it is charged to. All in micro-units."""

@@ -28,6 +28,7 @@ from rules.lookups import wanted
 from rules.matching import counted_units, counts_tokens, judged_by_body
 from rules.policy.compile import TenantPolicy
 from rules.prices.estimate import estimated
+from rules.swift import swift
 from rules.timing import holds_still, timing_of
 from rules.trial import rule_of, understood
 
@@ -37,6 +38,7 @@ _JUDGED_AT_ONCE: Final = 8
 """Actions of a call that is judged on the loop itself: each of more is asked about by every rule."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Decided:
     """One call that was decided by rules: on what, and how."""

@@ -30,6 +30,7 @@ from proxy.usage.tap import Tap, Tapped
 from proxy.wire import Wire
 from rules.codes import Code
 from rules.decision import Allowed
+from rules.swift import swift
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110 9.2.2, without TRACE."""
@@ -52,6 +53,7 @@ class Credential:
     version: int
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Relayed:
     """An answer that has been relayed but for its tail."""

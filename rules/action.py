@@ -13,11 +13,13 @@ from rules.content.content import Value
 from rules.content.mail import read_address, read_recipients
 from rules.content.refused import ContentRefused
 from rules.policy.values import Money
+from rules.swift import swift
 
 UNKNOWN_TOOL: Final = "unknown"
 """Of a service that is not in the catalogue; `<service>.unknown` of one that is."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Action:
     """A tool with its arguments, as far as they could be told."""

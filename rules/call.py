@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from credentials.principal import Principal
 from rules.content.content import Content, Value
+from rules.swift import swift
 
 if TYPE_CHECKING:
     from rules.action import Action
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rules.policy.compile import Connection, TenantPolicy
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request of one agent, after admission: who does what to what. Normalised forms only."""
@@ -33,6 +35,7 @@ class Call:
     """As it will be sent, without the question mark."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything a guard may look at beyond the call itself. No I/O hides behind any of it."""

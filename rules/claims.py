@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from rules.codes import Code
+from rules.swift import swift
 
 PRICE: Final = "price"
 """The meter of what calls cost by their connections' prices."""
@@ -35,6 +36,7 @@ class LeaseClaim:
     max: int
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class SpendClaim:
     """An amount set aside in a budget window before the call, settled to the truth after it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rules.bodies import HELD, Handling
 from rules.claims import Claim
 from rules.codes import Code
+from rules.swift import swift
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Reason:
     """Id of the policy's rule, where one decided."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """The call may be sent once its claims are taken and its intent is durable."""

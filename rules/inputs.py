@@ -22,6 +22,7 @@ from rules.decision import Decision, Denied
 from rules.lookups import answered, wanted
 from rules.matching import judged_by_body
 from rules.policy.compile import TenantPolicy
+from rules.swift import swift
 from rules.trial import understood
 
 VERSION: Final = 2
@@ -45,6 +46,7 @@ class Body(StrEnum):
     """A rule asked for it, and it could not be read in exactly one way: the call was refused for that."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class DecisionInputs:
     """One call as it was decided. No credential is in it, and no secret but what the request itself has."""

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from control.inputs.day_keys import new_nonce
 from control.stores.sqlite import Schema
 from proxy.deciding import Decided
+from rules.swift import swift
 
 MAGIC: Final = b"EXI1"
 _NONCE_BYTES: Final = 12
@@ -33,6 +34,7 @@ ROWS: Final = Schema(
 )
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Row:
     """One kept call, as it is stored."""

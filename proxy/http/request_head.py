@@ -20,6 +20,7 @@ from proxy.http.headers import (
     joins_credentials,
 )
 from rules.codes import Code
+from rules.swift import swift
 
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
@@ -28,6 +29,7 @@ _MEANINGFUL: Final = (
 )
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """One request's head, syntactically sound. The target is still raw: `proxy.http.target` parses it."""

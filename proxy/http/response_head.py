@@ -8,6 +8,7 @@ import httptools
 
 from proxy.http.errors import ResponseRefused
 from proxy.http.headers import Headers, canonical_name, connection_options, has_twin
+from rules.swift import swift
 
 # RFC 9112 section 4. The space before an empty phrase is mandatory there, often missing, and nothing hangs on it.
 _LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
@@ -33,6 +34,7 @@ _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+("?)')
 takes an origin's 32 KB seconds of the loop."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
     """One response's head, syntactically sound."""

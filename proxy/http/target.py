@@ -23,6 +23,7 @@ from proxy.http.errors import RequestRefused
 from proxy.http.query import overrides_method
 from proxy.http.request_head import RequestHead
 from rules.codes import Code
+from rules.swift import swift
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -42,6 +43,7 @@ _QUERY: Final = re.compile(rb"""[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]{}|^`\\]*""")
 _STRUCTURE: Final = re.compile(r"[/\\;\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a request goes, after admission. CONNECT host, Host header and target agree."""

@@ -7,8 +7,10 @@ from rules.bodies import HELD, Handling
 from rules.call import Call, Facts
 from rules.claims import Claim
 from rules.decision import Reason
+from rules.swift import swift
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Permits:
     """The call is allowed, if no other guard denies it."""

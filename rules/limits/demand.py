@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from rules.content.content import Value
 from rules.limits.keys import digest_of
 from rules.policy.templates import normal_segments
+from rules.swift import swift
 
 if TYPE_CHECKING:
     from rules.action import Action
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rules.policy.compile import Connection, TenantPolicy
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Demand:
     """Who asks for what, as far as limits go."""
