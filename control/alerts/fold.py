@@ -188,6 +188,26 @@ class AlertsFold:
             self._tell(Raise(INSTALLATION, "ledger.halt", Severity.CRITICAL, text, {}, once))
 
 
+type _Charge = tuple[int, str, str]
+"""Micro-units, budget and window."""
+
+
+def _written(agent: Mapping[str, Any], charges: list[_Charge]) -> str:
+    """An intent that is still open: the agent as JSON, then a line for each charge."""
+    who = json.dumps({name: agent.get(name) for name in ("id", "run", "workflow")})
+    return "\n".join([who, *(f"{micros} {key}/{window}" for micros, key, window in charges)])
+
+
+def _read(told: str) -> tuple[Mapping[str, Any], list[_Charge]]:
+    who, *lines = told.split("\n")
+    charges: list[_Charge] = []
+    for line in lines:
+        micros, _, name = line.partition(" ")
+        key, _, window = name.rpartition("/")
+        charges.append((int(micros), key, window))
+    return json.loads(who), charges
+
+
 class _Counted:
     """Budgets while a number of records is read: each row is read and written once, however many calls it counts."""
 
@@ -195,8 +215,8 @@ class _Counted:
         self._rows = rows
         self._budgets: dict[str, tuple[str, int, str]] = {}
         """Window, what is used of it, when it was last charged."""
-        self._begun: dict[int, list[str]] = {}
-        """By intent: the agent as JSON, then micro-units and budget of each charge."""
+        self._begun: dict[int, tuple[Mapping[str, Any], list[_Charge]]] = {}
+        """By intent: the agent, and what its budgets were charged."""
         self._ended: list[tuple[int]] = []
 
     def used(self, key: str) -> int:
@@ -205,7 +225,7 @@ class _Counted:
 
     def begun(self, seq: int, agent: Mapping[str, Any], cost: Mapping[str, Any], ts: str) -> None:
         """Its budgets hold the most that it can cost; a window older than the newest seen counts against that."""
-        charges = [json.dumps({name: agent.get(name) for name in ("id", "run", "workflow")})]
+        charges: list[_Charge] = []
         for name in cost["budget"]:
             key, _, window = name.rpartition("/")
             newest, used, _ = self._budget(key)
@@ -213,26 +233,24 @@ class _Counted:
                 newest, used = window, 0
             micros = charged(name, cost)
             self._budgets[key] = newest, used + micros, ts
-            charges.append(f"{micros} {key}/{newest}")
-        self._begun[seq] = charges
+            charges.append((micros, key, newest))
+        self._begun[seq] = agent, charges
 
-    def ended(self, seq: int, cost: Mapping[str, Any]) -> dict[str, Any] | None:
+    def ended(self, seq: int, cost: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What was set aside becomes what was spent; the agent, where that is more."""
-        charges = self._begun.pop(seq, None)
-        if charges is None:
+        begun = self._begun.pop(seq, None)
+        if begun is None:
             found = self._rows.execute("SELECT told FROM alert_intents WHERE seq = ?", (seq,)).fetchone()
             if found is None:
                 return None
-            charges = found[0].split("\n")
+            begun = _read(found[0])
             self._ended.append((seq,))
-        agent: dict[str, Any] = json.loads(charges[0])
+        agent, charges = begun
         grown = False
-        for charge in charges[1:]:
-            micros, _, name = charge.partition(" ")
-            key, _, window = name.rpartition("/")
+        for micros, key, window in charges:
             newest, used, ts = self._budget(key)
             if newest == window:
-                more = charged(name, cost) - int(micros)
+                more = charged(f"{key}/{window}", cost) - micros
                 grown = grown or more > 0
                 self._budgets[key] = newest, used + more, ts
         return agent if grown else None
@@ -246,7 +264,7 @@ class _Counted:
         self._rows.executemany("DELETE FROM alert_intents WHERE seq = ?", self._ended)
         self._rows.executemany(
             "INSERT INTO alert_intents (seq, told) VALUES (?, ?)",
-            [(seq, "\n".join(charges)) for seq, charges in self._begun.items()],
+            [(seq, _written(agent, charges)) for seq, (agent, charges) in self._begun.items()],
         )
 
     def _budget(self, key: str) -> tuple[str, int, str]:

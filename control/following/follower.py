@@ -121,11 +121,12 @@ class Follower:
         self._stop.wait(LOOK_SECONDS * 4)
 
     def _look(self) -> bool:
-        """One chunk; False when there is nothing more."""
+        """One chunk; False when there is little or nothing more, which is left for the next look: a transaction for a
+        handful of records costs as much as one for hundreds."""
         with self._lock:
             if self._size() <= min(self._sizes.values(), default=0) and self._database is not None:
                 return False
-            return self._step(self._opened())
+            return self._step(self._opened()) and self._size() - min(self._sizes.values()) >= CHUNK
 
     def _opened(self) -> Database:
         if self._database is None:

@@ -54,6 +54,8 @@ class SpendingFold:
         self._zone_of = zone_of
         self._open: dict[int, list[Any]] = {}
         self._pruned = ""
+        self._days: dict[str, tuple[str, ZoneInfo, str]] = {}
+        """By tenant: the minute of the newest record, in UTC, and the day there. Days begin with a minute."""
 
     def begin(self, rows: sqlite3.Connection) -> None:
         """See `Fold.begin`."""
@@ -101,7 +103,12 @@ class SpendingFold:
         )
 
     def _day(self, tenant: str, ts: str) -> str:
-        return datetime.fromisoformat(ts).astimezone(self._zone_of(tenant)).date().isoformat()
+        zone, minute = self._zone_of(tenant), ts[:16]
+        known = self._days.get(tenant)
+        if known is None or known[0] != minute or known[1] is not zone:
+            day = datetime.fromisoformat(ts).astimezone(zone).date().isoformat()
+            known = self._days[tenant] = minute, zone, day
+        return known[2]
 
     @staticmethod
     def _ended(chunk: "_Chunk", who: Who, body: Mapping[str, Any], most: Mapping[str, Any] | None, ts: str) -> None:
