@@ -75,10 +75,16 @@ def cost_of(claims: tuple[Claim, ...], connection: Connection | None, used: "Use
 
     `used`: of a call that is paid by what it uses.
     """
-    spends = [claim for claim in claims if isinstance(claim, SpendClaim)]
-    # Claims of one meter all ask for the same amount: what the whole call uses.
-    amounts = {claim.meter: claim.amount_micros for claim in spends}
-    price = next((claim for claim in spends if claim.meter == PRICE), None)
+    price: SpendClaim | None = None
+    budgets: list[str] = []
+    amounts: dict[str, int] = {}
+    for claim in claims:
+        if type(claim) is SpendClaim:
+            # Claims of one meter all ask for the same amount: what the whole call uses.
+            amounts[claim.meter] = claim.amount_micros
+            budgets.append("/".join((*claim.key, claim.window)))
+            if price is None and claim.meter == PRICE:
+                price = claim
     book = None if used is None else used.estimate.book
     if used is not None:
         amounts = {TOKENS: used.most[TOKENS]} | amounts
@@ -88,10 +94,9 @@ def cost_of(claims: tuple[Claim, ...], connection: Connection | None, used: "Use
         micros, currency = used.most[PRICE], book.currency
     elif connection is not None and connection.currency is not None and connection.price_micros:
         micros, currency = connection.price_micros, connection.currency
-    elif spends or used is not None:
+    elif budgets or used is not None:
         micros, currency = 0, NO_CURRENCY
     else:
         return None
-    budgets = tuple("/".join((*claim.key, claim.window)) for claim in spends)
-    units = {meter: amount for meter, amount in amounts.items() if meter != PRICE}
-    return Cost(micros, currency, budgets, units, None if book is None else book.digest)
+    amounts.pop(PRICE, None)
+    return Cost(micros, currency, tuple(budgets), amounts, None if book is None else book.digest)

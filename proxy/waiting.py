@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from proxy.http.response import ResponseHead
 from rules.claims import PauseClaim, Reservations
 from rules.policy.compile import Connection
 
+_ASKING: Final = (429, 503)
 SHORTEST_SECONDS: Final = 1
 LONGEST_SECONDS: Final = 300
 """A service that says more is asked again after so long: what it said may have been meant for one call alone."""
@@ -15,11 +17,18 @@ LONGEST_SECONDS: Final = 300
 
 def pause_of(connection: Connection) -> PauseClaim:
     """What every call on a connection asks for: that its service has not asked to wait, whoever was told."""
-    return PauseClaim((connection.tenant, "connection", connection.name))
+    return _pause(connection.tenant, connection.name)
+
+
+@lru_cache(maxsize=1024)
+def _pause(tenant: str, name: str) -> PauseClaim:
+    return PauseClaim((tenant, "connection", name))
 
 
 def heed(reservations: Reservations, connection: Connection, response: ResponseHead) -> None:
     """Where the service asks to wait, every call of the tenant on its connection does."""
+    if response.status not in _ASKING:
+        return
     seconds = asked_to_wait(response, datetime.now(UTC))
     if seconds is not None:
         reservations.pause(pause_of(connection).key, seconds)
@@ -27,7 +36,7 @@ def heed(reservations: Reservations, connection: Connection, response: ResponseH
 
 def asked_to_wait(response: ResponseHead, now: datetime) -> float | None:
     """Seconds, within bounds; None where the service did not ask. `now` is aware."""
-    if response.status not in (429, 503):
+    if response.status not in _ASKING:
         return None
     said = response.get(b"retry-after")
     if said is None and response.status == 503:

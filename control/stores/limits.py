@@ -14,7 +14,7 @@ how, is in `control.stores.limits_replay`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from threading import Lock
 from time import monotonic_ns, time
@@ -54,17 +54,25 @@ WORKER: Final = "w0"
 """The one process there is."""
 
 
-@dataclass(slots=True)
 class _Hold:
-    call: str
-    taken_us: int
-    leases: list[Key] = field(default_factory=list)
-    spends: list[tuple[str, str, int]] = field(default_factory=list)
-    """(budget, window, amount)."""
-    meters: list[str] = field(default_factory=list)
-    """Of each of `spends`."""
-    onces: list[tuple[Key, "_Once | None"]] = field(default_factory=list)
-    """Idempotency keys, each with what was known of it before."""
+    """What one call has taken, in the order in which it was taken."""
+
+    __slots__ = ("call", "leases", "meters", "onces", "rolled", "spends", "taken_us", "tats")
+
+    def __init__(self, call: str, taken_us: int) -> None:
+        self.call = call
+        self.taken_us = taken_us
+        self.tats: list[tuple[Key, int | None]] = []
+        """Buckets, each with what was in it before."""
+        self.leases: list[Key] = []
+        self.spends: list[tuple[str, str, int]] = []
+        """(budget, window, amount)."""
+        self.meters: list[str] = []
+        """Of each of `spends`."""
+        self.rolled: list[tuple[str, Budget | None]] = []
+        """Budgets whose window this call has begun, each with the one before."""
+        self.onces: list[tuple[Key, _Once | None]] = []
+        """Idempotency keys, each with what was known of it before."""
 
 
 @dataclass(slots=True)
@@ -118,12 +126,11 @@ class EmbeddedReservations:
             now_us = self._monotonic_us()
             hold = _Hold(call, now_us)
             paid = self._is_paid(claims, now_us)
-            undo: list[Callable[[], None]] = []
             taken: list[Claim] = []
             for claim in claims:
-                result = self._take(claim, now_us, hold, undo, paid)
+                result = self._take(claim, now_us, hold, paid)
                 if isinstance(result, Refused):
-                    _undo(undo)
+                    self._undo(hold)
                     return result
                 taken.append(result)
             reserved = Reserved(f"{call}#{next(self._numbers)}", tuple(taken))
@@ -194,21 +201,19 @@ class EmbeddedReservations:
                 for hold in found
             )
 
-    def _take(
-        self, claim: Claim, now_us: int, hold: _Hold, undo: list[Callable[[], None]], paid: bool
-    ) -> Claim | Refused:
+    def _take(self, claim: Claim, now_us: int, hold: _Hold, paid: bool) -> Claim | Refused:
         if isinstance(claim, RateClaim):
-            return self._take_rate(claim, now_us, undo)
+            return self._take_rate(claim, now_us, hold)
         if isinstance(claim, LeaseClaim):
-            return self._take_lease(claim, hold, undo)
+            return self._take_lease(claim, hold)
         if isinstance(claim, SpendClaim):
-            return replace(claim, amount_micros=0) if paid else self._take_spend(claim, hold, undo)
+            return replace(claim, amount_micros=0) if paid else self._take_spend(claim, hold)
         if isinstance(claim, PauseClaim):
             until_us = self._pauses.get(claim.key, 0)
             return paused(claim, until_us - now_us) if until_us > now_us else claim
-        return self._take_once(claim, now_us, hold, undo)
+        return self._take_once(claim, now_us, hold)
 
-    def _take_rate(self, claim: RateClaim, now_us: int, undo: list[Callable[[], None]]) -> Claim | Refused:
+    def _take_rate(self, claim: RateClaim, now_us: int, hold: _Hold) -> Claim | Refused:
         before = self._tats.get(claim.key)
         # A bucket is at most empty: a stricter rate before, or a clock set back across a restart, must not lock it.
         tat_us = 0 if before is None else min(before, now_us + claim.burst * claim.interval_us)
@@ -218,19 +223,18 @@ class EmbeddedReservations:
         if isinstance(verdict, Exceeds):
             return rate_limited(claim, verdict.retry_after_us)
         self._tats[claim.key] = verdict.tat_us
-        undo.append(lambda: _put_back(self._tats, claim.key, before))
+        hold.tats.append((claim.key, before))
         return claim
 
-    def _take_lease(self, claim: LeaseClaim, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
+    def _take_lease(self, claim: LeaseClaim, hold: _Hold) -> Claim | Refused:
         taken = self._leases.get(claim.key, 0)
         if taken >= claim.max:
             return concurrency_reached(claim)
         self._leases[claim.key] = taken + 1
         hold.leases.append(claim.key)
-        undo.append(lambda: self._give_back(claim.key))
         return claim
 
-    def _take_spend(self, claim: SpendClaim, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
+    def _take_spend(self, claim: SpendClaim, hold: _Hold) -> Claim | Refused:
         key = "/".join(claim.key)
         budget = self._budgets.get(key)
         rolled = budget is None or claim.window > budget.window
@@ -243,17 +247,24 @@ class EmbeddedReservations:
         if rolled:
             # What older windows still have in flight is settled into nothing: their day is over and was within its cap.
             self._budgets[key] = current
+            hold.rolled.append((key, budget))
         current.reserved += claim.amount_micros
         hold.spends.append((key, current.window, claim.amount_micros))
         hold.meters.append(claim.meter)
-
-        def put_back() -> None:
-            current.reserved -= claim.amount_micros
-            if rolled:
-                _put_back(self._budgets, key, budget)
-
-        undo.append(put_back)
         return claim if claim.window == current.window else replace(claim, window=current.window)
+
+    def _undo(self, hold: _Hold) -> None:
+        """Nothing of it is taken: a claim beside it was refused. The last thing that was taken of a kind goes first."""
+        for bucket, tat in reversed(hold.tats):
+            _put_back(self._tats, bucket, tat)
+        for lease in hold.leases:
+            self._give_back(lease)
+        for name, _, amount in hold.spends:
+            self._budgets[name].reserved -= amount
+        for name, budget in reversed(hold.rolled):
+            _put_back(self._budgets, name, budget)
+        for once_key, once in reversed(hold.onces):
+            _put_back(self._onces, once_key, once)
 
     def _is_paid(self, claims: tuple[Claim, ...], now_us: int) -> bool:
         """Whether this is an attempt of a call that is charged already. Forgets keys whose day is over."""
@@ -268,7 +279,7 @@ class EmbeddedReservations:
             del self._onces[oldest]
         return all((once := self._onces.get(key)) is not None and once.paid for key in keys)
 
-    def _take_once(self, claim: OnceClaim, now_us: int, hold: _Hold, undo: list[Callable[[], None]]) -> Claim | Refused:
+    def _take_once(self, claim: OnceClaim, now_us: int, hold: _Hold) -> Claim | Refused:
         before = self._onces.pop(claim.key, None)
         if before is not None and before.digest != claim.digest:
             self._onces[claim.key] = before
@@ -278,7 +289,6 @@ class EmbeddedReservations:
             return in_flight(claim)
         self._onces[claim.key] = _Once(claim.digest, now_us, paid=before is not None and before.paid)
         hold.onces.append((claim.key, before))
-        undo.append(lambda: _put_back(self._onces, claim.key, before))
         return claim
 
     def _end(self, number: str, spent: object, *, sent: bool = True, refused: bool = False) -> None:
@@ -350,11 +360,6 @@ class EmbeddedReservations:
             now_us, wall_us = self._monotonic_us(), int(self._wall_seconds() * 1_000_000)
             self._budgets = {key: replace(budget) for key, budget in budgets}
             self._tats = {key: now_us + tat - wall_us for key, tat in tats_wall_us if tat > wall_us}
-
-
-def _undo(undo: list[Callable[[], None]]) -> None:
-    for step in reversed(undo):
-        step()
 
 
 def _put_back[K, V](kept: dict[K, V], key: K, before: V | None) -> None:

@@ -47,10 +47,12 @@ def bucket_claims(plan: Plan, demand: Demand) -> tuple[Claim, ...]:
 
 def spend_claims(plan: Plan, demand: Demand) -> tuple[SpendClaim, ...]:
     """The amounts that the call asks for. Raises `Untold`."""
-    claims = tuple(claim for metered in plan.on(demand.connection.name) for claim in _of_meter(metered, demand))
+    claims: list[SpendClaim] = []
+    for metered in plan.on(demand.connection.name):
+        _add_of_meter(claims, metered, demand)
     if len(claims) > MAX_SPENDS:
         raise Untold(Code.CONDITION_FAILED, "The call asks for more tools at once than limits can count one by one.")
-    return claims
+    return tuple(claims)
 
 
 def standing_claims(tenant: str, scope: str, account: str, limits: tuple[Rate | Slots, ...], on: str) -> list[Claim]:
@@ -115,16 +117,18 @@ def _parts(by: dict[str, str]) -> tuple[str, ...]:
     return (by_part(by),) if by else ()
 
 
-def _of_meter(metered: Metered, demand: Demand) -> Iterator[SpendClaim]:
+def _add_of_meter(claims: list[SpendClaim], metered: Metered, demand: Demand) -> None:
     measured = metered.meter.measure(metered.name, demand)
     if measured.micros == 0:
         return
     for budgets in metered.levels:
-        counting = [budget for budget in budgets if budget.spend.currency == measured.currency]
-        if not counting:
+        counted = False
+        for budget in budgets:
+            if budget.spend.currency == measured.currency:
+                counted = True
+                _add_of_budget(claims, budget, measured.micros, demand)
+        if not counted:
             raise _uncounted(metered, budgets, measured)
-        for budget in counting:
-            yield from _of_budget(budget, measured.micros, demand)
 
 
 def _uncounted(metered: Metered, budgets: tuple[Budget, ...], measured: Measured) -> Untold:
@@ -133,17 +137,20 @@ def _uncounted(metered: Metered, budgets: tuple[Budget, ...], measured: Measured
     return Untold(Code.CONDITION_FAILED, f"{detail} Nothing is converted.")
 
 
-def _of_budget(budget: Budget, micros: int, demand: Demand) -> Iterator[SpendClaim]:
+def _add_of_budget(claims: list[SpendClaim], budget: Budget, micros: int, demand: Demand) -> None:
     spend = budget.spend
     window = window_of(spend.per, demand.now, demand.zone)
-    for key in _keys(budget, demand):
-        yield SpendClaim(key, window.id, spend.max_micros, micros, spend.unit, window.resets_at, spend.meter)
+    if not budget.by:
+        claims.append(budget.claim(window.id, window.resets_at, micros))
+        return
+    claims += [
+        SpendClaim(key, window.id, spend.max_micros, micros, spend.unit, window.resets_at, spend.meter)
+        for key in _keys(budget, demand)
+    ]
 
 
 def _keys(budget: Budget, demand: Demand) -> Iterable[tuple[str, ...]]:
     by = budget.by
-    if not by:
-        return (budget.key,)
     if "tool" not in by:
         return ((*budget.key, by_part(demand.values(by))),)
     # A request for several tools counts as a whole with each of them: which part of it is whose is not always told.

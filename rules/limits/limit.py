@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rules.claims import Claim
+from rules.claims import Claim, SpendClaim
 
 if TYPE_CHECKING:
     from rules.meters.meter import Meter
@@ -135,6 +135,20 @@ class Budget:
     """Tenant, scope, what is counted, period."""
     by: tuple[str, ...]
     """What it is counted by, the run included where it is counted per run; in the order of `BY`."""
+    _last: list[SpendClaim] = field(default_factory=list, repr=False, compare=False)
+    """What was asked of it last: most calls ask for the same."""
+
+    def claim(self, window: str, resets_at: int, micros: int) -> SpendClaim:
+        """What a call asks of the whole of it."""
+        last = self._last
+        if last:
+            found = last[0]
+            if found.window == window and found.amount_micros == micros and found.resets_at == resets_at:
+                return found
+        spend = self.spend
+        made = SpendClaim(self.key, window, spend.max_micros, micros, spend.unit, resets_at, spend.meter)
+        last[:] = (made,)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
