@@ -14,20 +14,18 @@ how, is in `control.stores.limits_replay`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from threading import Lock
 from time import monotonic_ns, time
 from typing import Final
 
 from control.stores.counted import Budget, BudgetUse, Exported, Holder, Key
+from control.stores.idempotency import IdempotencyKeys, Known
 from control.stores.verdicts import (
-    ONCE_SECONDS,
-    another_call,
     cap_reached,
     check,
     concurrency_reached,
-    in_flight,
     paused,
     rate_limited,
     told,
@@ -71,17 +69,8 @@ class _Hold:
         """Of each of `spends`."""
         self.rolled: list[tuple[str, Budget | None]] = []
         """Budgets whose window this call has begun, each with the one before."""
-        self.onces: list[tuple[Key, _Once | None]] = []
+        self.onces: list[tuple[Key, Known | None]] = []
         """Idempotency keys, each with what was known of it before."""
-
-
-@dataclass(slots=True)
-class _Once:
-    digest: str
-    seen_us: int
-    in_flight: bool = True
-    paid: bool = False
-    """An attempt was settled at its whole amounts."""
 
 
 def _monotonic_us() -> int:
@@ -101,8 +90,7 @@ class EmbeddedReservations:
         self._tats: dict[Key, int] = {}
         self._leases: dict[Key, int] = {}
         self._pauses: dict[Key, int] = {}
-        self._onces: dict[Key, _Once] = {}
-        """In the order of their last attempts."""
+        self._onces = IdempotencyKeys()
         self._budgets: dict[str, Budget] = {}
         self._held: dict[str, _Hold] = {}
         self._ended: list[str] | None = None
@@ -264,30 +252,17 @@ class EmbeddedReservations:
         for name, budget in reversed(hold.rolled):
             _put_back(self._budgets, name, budget)
         for once_key, once in reversed(hold.onces):
-            _put_back(self._onces, once_key, once)
+            self._onces.put_back(once_key, once)
 
     def _is_paid(self, claims: tuple[Claim, ...], now_us: int) -> bool:
-        """Whether this is an attempt of a call that is charged already. Forgets keys whose day is over."""
+        """Whether this is an attempt of a call that is charged already."""
         keys = [claim.key for claim in claims if type(claim) is OnceClaim]
-        if not keys:
-            return False
-        before_us = now_us - ONCE_SECONDS * 1_000_000
-        while self._onces:
-            oldest = next(iter(self._onces))
-            if self._onces[oldest].in_flight or self._onces[oldest].seen_us > before_us:
-                break
-            del self._onces[oldest]
-        return all((once := self._onces.get(key)) is not None and once.paid for key in keys)
+        return bool(keys) and self._onces.paid(keys, now_us)
 
     def _take_once(self, claim: OnceClaim, now_us: int, hold: _Hold) -> Claim | Refused:
-        before = self._onces.pop(claim.key, None)
-        if before is not None and before.digest != claim.digest:
-            self._onces[claim.key] = before
-            return another_call(claim)
-        if before is not None and before.in_flight:
-            self._onces[claim.key] = before
-            return in_flight(claim)
-        self._onces[claim.key] = _Once(claim.digest, now_us, paid=before is not None and before.paid)
+        before = self._onces.take(claim, now_us)
+        if isinstance(before, Refused):
+            return before
         hold.onces.append((claim.key, before))
         return claim
 
@@ -311,10 +286,9 @@ class EmbeddedReservations:
                     budget.spent += due
             for once_key, before in hold.onces:
                 if sent:
-                    once = self._onces[once_key]
-                    once.in_flight, once.paid = False, once.paid or whole
+                    self._onces.ended(once_key, whole=whole)
                 else:
-                    _put_back(self._onces, once_key, before)
+                    self._onces.put_back(once_key, before)
 
     def _give_back(self, key: Key) -> None:
         left = self._leases.get(key, 0) - 1
