@@ -152,6 +152,19 @@ class Deciding:
             first = replace(first, detail=f"{first.detail} {opening.sentence}")
         return CallRefused(first, *others, opening=opening)
 
+    def look_again(self, journey: Journey, call: Call, facts: Facts) -> None:
+        """(5) After a wait: what the call was decided on still holds, and it goes with the secret of now.
+
+        Stop orders cut calls wherever they are, and rules about the time are asked again at sending. Raises
+        `CallRefused`: the policy or the credential is another by now, and the call has to be made anew.
+        """
+        if self._world.policy_epoch != journey.policy_epoch:
+            reason = Reason(Code.CONCURRENCY_REACHED, "The policy has changed while the call waited for a slot.")
+            raise CallRefused(reason, retry_after_seconds=1)
+        if time.time() >= call.principal.expires_at:
+            raise CallRefused(Reason(Code.CREDENTIAL_EXPIRED, "The credential has expired while the call waited."))
+        journey.credential = credential_for(self._world, facts)
+
     async def again(self, journey: Journey, call: Call, allowed: Allowed) -> Allowed:
         """(6) The decision of this very time, on the same facts; what is recorded of the call is this one.
 

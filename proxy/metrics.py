@@ -69,6 +69,10 @@ class Metrics:
         self.steps = {step: Histogram() for step in Step}
         self.calls = Histogram()
         self.loop_lag = Histogram()
+        self.waits = Histogram()
+        """Of calls that found no slot, until they had one or gave up."""
+        self.queued = 0
+        """Calls that wait for a slot now."""
         self.challenges = 0
         self.cuts = 0
         self.connections = 0
@@ -104,6 +108,9 @@ class Metrics:
         lines += self.calls.render("exeat_call_seconds", "")
         lines.append("# TYPE exeat_loop_lag_seconds histogram")
         lines += self.loop_lag.render("exeat_loop_lag_seconds", "")
+        lines.append("# TYPE exeat_slot_wait_seconds histogram")
+        lines += self.waits.render("exeat_slot_wait_seconds", "")
+        lines += ["# TYPE exeat_slot_waiting gauge", f"exeat_slot_waiting {self.queued}"]
         for name, read in sorted(self.gauges.items()):
             lines += [f"# TYPE exeat_{name} gauge", f"exeat_{name} {read():g}"]
         return "\n".join(lines) + "\n"

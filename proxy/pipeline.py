@@ -209,7 +209,11 @@ class Pipeline:
         if connection is None:
             raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
         head = egress_head(journey, call, connection)
-        await reserve(self._books, journey, call, live, allowed, head, self._config.timeouts.reserve)
+        seconds = self._config.timeouts.reserve
+        if await reserve(self._books, journey, call, live, allowed, head, seconds, lambda: not self.draining):
+            self._deciding.look_again(journey, call, facts)
+            await live.turn.take(first=True)
+            journey.mark = time.perf_counter_ns()  # it has waited for a slot, which is measured by itself
         self._lap(journey, Step.RESERVE)
         # (6) to (8)
         return await self._send(journey, call, live, allowed, connection, head)

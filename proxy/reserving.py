@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -11,6 +11,7 @@ from proxy.costs import cost_of
 from proxy.http.emit import Head
 from proxy.journey import CallRefused, Journey
 from proxy.live import LiveCall
+from proxy.queueing import wait_for_slot
 from proxy.waiting import pause_of
 from rules.call import Call
 from rules.claims import (
@@ -36,9 +37,19 @@ _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
 async def reserve(
-    books: Books, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, head: Head, seconds: float
-) -> None:
-    """All claims of the call are taken, and the journey has the hold and the cost. Raises `CallRefused`."""
+    books: Books,
+    journey: Journey,
+    call: Call,
+    live: LiveCall,
+    allowed: Allowed,
+    head: Head,
+    seconds: float,
+    may_wait: Callable[[], bool],
+) -> bool:
+    """All claims of the call are taken, and the journey has the hold and the cost. Raises `CallRefused`.
+
+    True after a wait for a slot, as long as `may_wait`: then what the call was decided on may have changed.
+    """
     connection = journey.connection
     if connection is None:
         raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
@@ -46,6 +57,9 @@ async def reserve(
     live.enter_phase("reserve", seconds)
     try:
         answer = await books.reservations.reserve(call.id, claims)
+        full = answer.claim if isinstance(answer, Refused) else None
+        if waits := isinstance(full, LeaseClaim) and full.queue is not None:
+            answer = await wait_for_slot(books, live, claims, full, seconds, may_wait)
     except ReservationsUnavailable as error:
         raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
     if isinstance(answer, Refused):
@@ -53,6 +67,7 @@ async def reserve(
         raise CallRefused(reason, retry_after_seconds=answer.retry_after_seconds, fields=_fields(answer))
     journey.hold = Hold(books.reservations, answer)
     journey.cost = cost_of(answer.claims, connection, journey.used)
+    return waits
 
 
 def sent_bytes(journey: Journey, head: Head) -> int:

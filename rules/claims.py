@@ -5,6 +5,7 @@ A claim is data: `decide` computes it without a clock or a store. All claims of 
 conformance suite says what all of them do.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -29,11 +30,22 @@ class RateClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Who may wait for a slot, and for how long."""
+
+    max: int
+    """Calls that wait at once."""
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseClaim:
     """One slot of a concurrency cap, held until settled; a holder that is lost loses it after a while."""
 
     key: tuple[str, ...]
     max: int
+    queue: Queue | None = None
+    """None: a call that finds no slot is refused."""
 
 
 @swift
@@ -100,6 +112,31 @@ class Refused:
     retry_after_seconds: int | None
 
 
+class Ticket:
+    """One call in the queues of slots. Made by the caller, on its loop; what is in it is the store's."""
+
+    __slots__ = ("account", "ahead", "at", "loop", "seats", "woken")
+
+    def __init__(self, account: str) -> None:
+        self.account = account
+        """Accounts that wait for the same slots take turns."""
+        self.loop = asyncio.get_running_loop()
+        self.woken = asyncio.Event()
+        self.at: LeaseClaim | None = None
+        """What it waits for now."""
+        self.ahead = 0
+        """How many would be let in before it, when it last asked."""
+        self.seats: dict[tuple[str, ...], tuple[int, int | str]] = {}
+        """What it was given in each queue that it stood in: going back there it keeps its rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing of the call is taken; it waits in the queue of a slot."""
+
+    claim: LeaseClaim
+
+
 class Reservations(Protocol):
     """The store of counters, leases and budgets.
 
@@ -107,7 +144,24 @@ class Reservations(Protocol):
     """
 
     async def reserve(self, call: str, claims: tuple[Claim, ...]) -> Reserved | Refused:
-        """All claims are taken, or none."""
+        """All claims are taken, or none. Nobody who waits for a slot is overtaken."""
+        ...
+
+    async def reserve_or_wait(
+        self, call: str, claims: tuple[Claim, ...], ticket: Ticket
+    ) -> Reserved | Refused | Waiting:
+        """As `reserve`; but where nothing is missing than slots that may be waited for, the call waits.
+
+        Whoever waits asks again after `turn`, until it has an answer or gives up by `leave`.
+        """
+        ...
+
+    async def turn(self, ticket: Ticket, seconds: float) -> None:
+        """It is worth to ask again; after so many seconds in any case."""
+        ...
+
+    def leave(self, ticket: Ticket) -> None:
+        """The call waits no longer, and whoever is next is told. Never raises, idempotent."""
         ...
 
     def release(self, reserved: Reserved) -> None:

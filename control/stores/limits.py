@@ -13,7 +13,9 @@ Rates run on the monotonic clock; the wall clock only told the caller which wind
 how, is in `control.stores.limits_replay`.
 """
 
+from asyncio import timeout
 from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from threading import Lock
@@ -22,11 +24,13 @@ from typing import Final
 
 from control.stores.counted import Budget, BudgetUse, Exported, Holder, Key
 from control.stores.idempotency import IdempotencyKeys, Known
+from control.stores.queues import Queues
 from control.stores.verdicts import (
     cap_reached,
     check,
     concurrency_reached,
     paused,
+    queue_full,
     rate_limited,
     told,
 )
@@ -40,6 +44,8 @@ from rules.claims import (
     ReservationsUnavailable,
     Reserved,
     SpendClaim,
+    Ticket,
+    Waiting,
 )
 from rules.limits.gcra import Exceeds, gcra
 
@@ -91,6 +97,7 @@ class EmbeddedReservations:
         self._leases: dict[Key, int] = {}
         self._pauses: dict[Key, int] = {}
         self._onces = IdempotencyKeys()
+        self._queues = Queues()
         self._budgets: dict[str, Budget] = {}
         self._held: dict[str, _Hold] = {}
         self._ended: list[str] | None = None
@@ -106,6 +113,29 @@ class EmbeddedReservations:
 
     def reserve_now(self, call: str, claims: tuple[Claim, ...]) -> Reserved | Refused:
         """As `reserve`, for callers without a loop."""
+        answer = self._reserve(call, claims, None)
+        return concurrency_reached(answer.claim) if isinstance(answer, Waiting) else answer
+
+    async def reserve_or_wait(
+        self, call: str, claims: tuple[Claim, ...], ticket: Ticket
+    ) -> Reserved | Refused | Waiting:
+        """As `reserve`; but where nothing is missing than slots that may be waited for, the call waits."""
+        ticket.woken.clear()
+        return self._reserve(call, claims, ticket)
+
+    async def turn(self, ticket: Ticket, seconds: float) -> None:
+        """A slot that it waits for has come free, or so many seconds are over."""
+        with suppress(TimeoutError):
+            async with timeout(seconds):
+                await ticket.woken.wait()
+
+    def leave(self, ticket: Ticket) -> None:
+        """The call waits no longer, and whoever is next is told."""
+        with self._lock:
+            if (key := self._queues.leave(ticket)) is not None:
+                self._queues.wake(key, self._leases.get(key, 0))
+
+    def _reserve(self, call: str, claims: tuple[Claim, ...], ticket: Ticket | None) -> Reserved | Refused | Waiting:
         try:
             check(claims)
         except ValueError as error:
@@ -115,12 +145,21 @@ class EmbeddedReservations:
             hold = _Hold(call, now_us)
             paid = self._is_paid(claims, now_us)
             taken: list[Claim] = []
+            missing: LeaseClaim | None = None
             for claim in claims:
-                result = self._take(claim, now_us, hold, paid)
+                result = self._take(claim, now_us, hold, paid, ticket)
                 if isinstance(result, Refused):
                     self._undo(hold)
                     return result
-                taken.append(result)
+                if isinstance(result, Waiting):
+                    missing = missing or result.claim
+                else:
+                    taken.append(result)
+            if missing is not None:
+                self._undo(hold)
+                return self._wait(missing, ticket)
+            if ticket is not None:
+                self._queues.leave(ticket, let_in=True)
             reserved = Reserved(f"{call}#{next(self._numbers)}", tuple(taken))
             self._held[reserved.id] = hold
             return reserved
@@ -189,11 +228,23 @@ class EmbeddedReservations:
                 for hold in found
             )
 
-    def _take(self, claim: Claim, now_us: int, hold: _Hold, paid: bool) -> Claim | Refused:
+    def _wait(self, claim: LeaseClaim, ticket: Ticket | None) -> Waiting | Refused:
+        if ticket is None:
+            return Waiting(claim)
+        left = ticket.at
+        joined = self._queues.join(claim, ticket)
+        if left is not None and left.key != claim.key:
+            self._queues.wake(left.key, self._leases.get(left.key, 0))
+        ticket.ahead = self._queues.ahead(claim, ticket)
+        return Waiting(claim) if joined else queue_full(claim)
+
+    def _take(
+        self, claim: Claim, now_us: int, hold: _Hold, paid: bool, ticket: Ticket | None
+    ) -> Claim | Refused | Waiting:
         if isinstance(claim, RateClaim):
             return self._take_rate(claim, now_us, hold)
         if isinstance(claim, LeaseClaim):
-            return self._take_lease(claim, hold)
+            return self._take_lease(claim, hold, ticket)
         if isinstance(claim, SpendClaim):
             return replace(claim, amount_micros=0) if paid else self._take_spend(claim, hold)
         if isinstance(claim, PauseClaim):
@@ -214,10 +265,13 @@ class EmbeddedReservations:
         hold.tats.append((claim.key, before))
         return claim
 
-    def _take_lease(self, claim: LeaseClaim, hold: _Hold) -> Claim | Refused:
+    def _take_lease(self, claim: LeaseClaim, hold: _Hold, ticket: Ticket | None) -> Claim | Refused | Waiting:
         taken = self._leases.get(claim.key, 0)
-        if taken >= claim.max:
-            return concurrency_reached(claim)
+        if claim.queue is None:
+            if taken >= claim.max:
+                return concurrency_reached(claim)
+        elif taken + self._queues.ahead(claim, ticket) >= claim.max:
+            return Waiting(claim)
         self._leases[claim.key] = taken + 1
         hold.leases.append(claim.key)
         return claim
@@ -276,6 +330,7 @@ class EmbeddedReservations:
                 self._ended.append(hold.call)
             for lease in hold.leases:
                 self._give_back(lease)
+                self._queues.wake(lease, self._leases.get(lease, 0))
             whole = not refused
             for (key, window, amount), meter in zip(hold.spends, hold.meters, strict=True):
                 due = told(spent, meter, amount) if sent else 0

@@ -83,6 +83,13 @@ def concurrency_reached(claim: LeaseClaim) -> Refused:
     return Refused(claim, Code.CONCURRENCY_REACHED, f"{claim.max} calls are in flight, the most allowed", 1)
 
 
+def queue_full(claim: LeaseClaim) -> Refused:
+    """All slots are taken, and as many calls wait for one as may."""
+    most = 0 if claim.queue is None else claim.queue.max
+    detail = f"{claim.max} calls are in flight, the most allowed, and {most} wait for their end, the most allowed too"
+    return Refused(claim, Code.CONCURRENCY_REACHED, detail, 1)
+
+
 def cap_reached(claim: SpendClaim, window: str, resets_at: int, used_micros: int, now_seconds: float) -> Refused:
     """Not so much is left in the window that counts. `used_micros` is what is spent and set aside."""
     resets_at = resets_at or claim.resets_at

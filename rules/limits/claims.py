@@ -97,7 +97,7 @@ def _claim(tenant: str, scope: str, limit: Rate | Slots, by: dict[str, str]) -> 
     if isinstance(limit, Rate):
         key = (tenant, scope, "rate", _about_key(limit.where), limit.per, *_parts(by))
         return RateClaim(key, limit.interval_us, limit.burst, f"{limit.max} per {limit.per}")
-    return LeaseClaim((*slot_key(tenant, scope, limit), *_parts(by)), limit.max)
+    return LeaseClaim((*slot_key(tenant, scope, limit), *_parts(by)), limit.max, limit.queue)
 
 
 def slot_key(tenant: str, scope: str, limit: Slots) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rules.claims import Claim, SpendClaim
+from rules.claims import Claim, Queue, SpendClaim
 
 if TYPE_CHECKING:
     from rules.meters.meter import Meter
@@ -70,6 +70,8 @@ class Slots:
 
     where: Where
     max: int
+    queue: Queue | None = None
+    """None: who finds no slot is refused."""
 
 
 @dataclass(frozen=True, slots=True)

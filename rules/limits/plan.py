@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from rules.claims import PRICE
+from rules.claims import PRICE, Queue
 from rules.limits.claims import standing_claims
 from rules.limits.gcra import interval_us
 from rules.limits.keys import WHOLE_TENANT, meter_part
@@ -12,7 +12,7 @@ from rules.limits.limit import ANY, BY, Budget, Level, Limits, Metered, Over, Pl
 from rules.limits.windows import RUN
 from rules.meters import meter_named
 from rules.meters.meter import ONE
-from rules.policy.limit_models import LimitsDocument, RateDocument, SpendDocument, bytes_of
+from rules.policy.limit_models import LimitsDocument, QueueDocument, RateDocument, SpendDocument, bytes_of
 from rules.policy.values import Money
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def limits_of(document: LimitsDocument | None) -> Limits:
         return Limits()
     return Limits(
         slots=tuple(
-            Slots(_where(slots.connection, slots.tools, slots.by), slots.max) for slots in document.concurrency or ()
+            Slots(_where(slots.connection, slots.tools, slots.by), slots.max, _queue(slots.queue))
+            for slots in document.concurrency or ()
         ),
         rates=tuple(map(_rate, document.rate)),
         spends=tuple(map(_spend, document.spend)),
@@ -65,6 +66,10 @@ def plan_of(tenant: str, account: str, own: Limits, whole: Limits, connections: 
 
 def _where(connection: str | None, tools: Iterable[str] | None, by: Iterable[str] | None) -> Where:
     return Where(connection or ANY, None if tools is None else tuple(tools), tuple(by or ()))
+
+
+def _queue(document: QueueDocument | None) -> Queue | None:
+    return None if document is None else Queue(document.max, document.wait)
 
 
 def _rate(document: RateDocument) -> Rate:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rules.claims import PRICE
+from rules.claims import PRICE, Queue
 from rules.limits.limit import Rate, Slots, Spend, Where
 from rules.meters.meter import ONE
 from rules.policy.compile import Account, Connection, TenantPolicy
@@ -91,7 +91,13 @@ def _rate(rate: Rate) -> str:
 
 def describe_slots(slots: Slots) -> str:
     """`2 calls at once`, with which calls where it is not all."""
-    return f"{slots.max} calls at once" + ("" if slots.where == Where() else f" on {slots.where.described}")
+    about = f"{slots.max} calls at once" + ("" if slots.where == Where() else f" on {slots.where.described}")
+    return about if slots.queue is None else f"{about}; {describe_queue(slots.queue)}"
+
+
+def describe_queue(queue: Queue | None) -> str:
+    """`32 more wait up to 5 s`."""
+    return "nobody waits" if queue is None else f"{queue.max} more wait up to {queue.seconds} s"
 
 
 def describe_spend(spend: Spend) -> str:

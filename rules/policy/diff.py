@@ -10,7 +10,7 @@ from rules.bodies import HELD
 from rules.catalogue.known import KnownService
 from rules.claims import PRICE
 from rules.limits.limit import Limits, Rate, Slots, Spend, Where
-from rules.policy.access import describe_most
+from rules.policy.access import describe_most, describe_queue
 from rules.policy.compile import Account, Connection, PolicySet, TenantPolicy
 from rules.policy.matcher import Rule
 from rules.policy.values import Money, write_duration, write_keep, write_present
@@ -187,6 +187,10 @@ class _Diff:
     def _slots(self, where: str) -> Callable[[str, Slots | None, Slots | None], None]:
         def take(name: str, old: Slots | None, new: Slots | None) -> None:
             self._bound(where, name, None if old is None else old.max, None if new is None else new.max, str)
+            # Who waits is let out later, and nobody is let out who was not: it neither opens nor closes.
+            was, is_ = (None if slots is None else slots.queue for slots in (old, new))
+            if was != is_:
+                self.changes.append(f"{where}: {name}: {describe_queue(is_)}, was: {describe_queue(was)}")
 
         return take
 

@@ -8,11 +8,13 @@ from pydantic.json_schema import WithJsonSchema
 
 from rules.limits.limit import ANY, BY
 from rules.policy import values
-from rules.policy.fields import ConnectionOrAny, Money, Name, ToolPattern
+from rules.policy.fields import ConnectionOrAny, Duration, Money, Name, ToolPattern
 from rules.policy.invalid import ValueInvalid
 
 MOST: Final = 9_000_000_000
 """Of anything: millionths of it stay below 2^53, which every reader of JSON and every store has exactly."""
+LONGEST_WAIT: Final = 60
+"""Seconds."""
 _METER: Final = r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*"
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,9}) (kB|MB|GB|KiB|MiB|GiB)", re.ASCII)
 _UNITS: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -69,6 +71,12 @@ def _write_alert(levels: list[int]) -> str | list[str]:
     return written[0] if len(written) == 1 else written
 
 
+def _check_wait(seconds: int) -> int:
+    if seconds > LONGEST_WAIT:
+        raise ValueInvalid("too long", f"write at most {LONGEST_WAIT}s: agents and their libraries give up before")
+    return seconds
+
+
 def _in_order(by: list[str]) -> list[str]:
     if len(set(by)) < len(by):
         raise ValueInvalid("the same word twice", "write it once")
@@ -111,10 +119,18 @@ Alert = Annotated[
 ]
 
 
+class QueueDocument(_Document):
+    """Calls that find no slot wait for one."""
+
+    max: int = Field(ge=1, le=1_000, description="Calls that wait at once; one more is refused.")
+    wait: Annotated[Duration, AfterValidator(_check_wait)] = Field(description="The longest wait, at most 60s.")
+
+
 class ConcurrencyDocument(_Document):
     """So many calls in flight at once."""
 
     max: int = Field(ge=1, le=10_000)
+    queue: QueueDocument | None = Field(default=None, description="A call that finds no slot is refused if left out.")
     connection: ConnectionOrAny | None = Field(default=None, description="All of them together when left out.")
     tools: Tools | None = None
     by: By | None = None
@@ -182,4 +198,13 @@ class LimitsDocument(_Document):
     spend: list[SpendDocument] = Field(default=[], max_length=16)
 
 
-__all__ = ["ANY", "ConcurrencyDocument", "LimitsDocument", "OverDocument", "RateDocument", "SpendDocument", "bytes_of"]
+__all__ = [
+    "ANY",
+    "ConcurrencyDocument",
+    "LimitsDocument",
+    "OverDocument",
+    "QueueDocument",
+    "RateDocument",
+    "SpendDocument",
+    "bytes_of",
+]

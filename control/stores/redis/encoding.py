@@ -5,8 +5,16 @@ from functools import lru_cache
 from typing import Any, Final, assert_never
 
 from control.stores.counted import Key
-from control.stores.verdicts import another_call, cap_reached, concurrency_reached, in_flight, paused, rate_limited
-from rules.claims import Claim, LeaseClaim, OnceClaim, PauseClaim, RateClaim, Refused, SpendClaim
+from control.stores.verdicts import (
+    another_call,
+    cap_reached,
+    concurrency_reached,
+    in_flight,
+    paused,
+    queue_full,
+    rate_limited,
+)
+from rules.claims import Claim, LeaseClaim, OnceClaim, PauseClaim, RateClaim, Refused, SpendClaim, Ticket, Waiting
 
 KEPT_AT_ONCE: Final = 200
 
@@ -25,15 +33,19 @@ def name_of(key: Key) -> str:
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in key)
 
 
-def arguments_of(claims: tuple[Claim, ...]) -> list[str | bytes | int]:
-    """What `reserve.lua` is told of these claims."""
+def arguments_of(claims: tuple[Claim, ...], ticket: Ticket | None = None) -> list[str | bytes | int]:
+    """What `reserve.lua` is told of these claims; without a ticket the call does not wait for any of them."""
     asked: list[str | bytes | int] = []
     for claim in claims:
         match claim:
             case RateClaim():
                 asked += (b"R", name_of(claim.key), claim.interval_us, claim.burst)
-            case LeaseClaim():
+            case LeaseClaim(queue=None):
                 asked += (b"L", name_of(claim.key), claim.max)
+            case LeaseClaim(queue=queue):
+                rank, member = ("", "") if ticket is None else ticket.seats.get(claim.key, ("", ""))
+                asked += (b"W", name_of(claim.key), claim.max, 0 if queue is None else queue.max)
+                asked += ("" if ticket is None else ticket.account, member, rank)
             case SpendClaim():
                 asked += (b"S", "/".join(claim.key), claim.window, claim.max_micros)
                 asked += (claim.amount_micros, claim.resets_at, claim.meter)
@@ -51,7 +63,7 @@ def refusal(claims: tuple[Claim, ...], reply: list[Any]) -> Refused:
         case RateClaim():
             return rate_limited(claim, int(more[0]))
         case LeaseClaim():
-            return concurrency_reached(claim)
+            return queue_full(claim) if more else concurrency_reached(claim)
         case SpendClaim():
             window, ends, spent, reserved, now = more
             return cap_reached(claim, window.decode(), int(ends), int(spent) + int(reserved), float(now))
@@ -61,6 +73,17 @@ def refusal(claims: tuple[Claim, ...], reply: list[Any]) -> Refused:
             return another_call(claim) if more[0] == b"conflict" else in_flight(claim)
         case _ as never:
             assert_never(never)
+
+
+def seated(claims: tuple[Claim, ...], reply: list[Any], ticket: Ticket) -> Waiting:
+    """The call waits for what `reserve.lua` said; its ticket knows where."""
+    claim = claims[reply[1]]
+    if not isinstance(claim, LeaseClaim):
+        raise TypeError("only slots are waited for")
+    ticket.at = claim
+    ticket.seats[claim.key] = int(reply[3]), reply[2].decode()
+    ticket.ahead = int(reply[4])
+    return Waiting(claim)
 
 
 def as_charged(claims: tuple[Claim, ...], reply: list[Any]) -> tuple[Claim, ...]:

@@ -21,14 +21,33 @@ import hiredis
 from control.stores.counted import Budget, BudgetUse, Holder, Key
 from control.stores.redis import books
 from control.stores.redis.books import Correction
-from control.stores.redis.encoding import arguments_of, as_charged, name_of, parts_of, refusal, root_of, slots_of
+from control.stores.redis.encoding import (
+    arguments_of,
+    as_charged,
+    name_of,
+    parts_of,
+    refusal,
+    root_of,
+    seated,
+    slots_of,
+)
 from control.stores.redis.link import BreakerState, Down, Link
 from control.stores.redis.outbox import Outbox
 from control.stores.redis.place import Place
-from control.stores.redis.scripts import FINISH, KEEP, PAUSE, RESERVE, Script
+from control.stores.redis.scripts import FINISH, KEEP, LEAVE, PAUSE, RESERVE, Script
 from control.stores.redis.wire import Crowded, Lost, Wire
 from control.stores.verdicts import check, told
-from rules.claims import Claim, PauseClaim, RateClaim, Refused, ReservationsUnavailable, Reserved, SpendClaim
+from rules.claims import (
+    Claim,
+    PauseClaim,
+    RateClaim,
+    Refused,
+    ReservationsUnavailable,
+    Reserved,
+    SpendClaim,
+    Ticket,
+    Waiting,
+)
 
 logger = logging.getLogger("exeat.limits")
 
@@ -37,6 +56,9 @@ CONNECT_SECONDS: Final = 0.2
 """Also for the server's greeting: down is known within 250 ms."""
 ANSWER_SECONDS: Final = 0.4
 """Hung is known within 600 ms, and before the pipeline's own deadline for the step."""
+FIRST_ASKS_SECONDS: Final = 0.015
+"""How often who is next asks for a slot; who has others before it asks more rarely."""
+LAST_ASKS_SECONDS: Final = 0.25
 PAUSE_MOST_SECONDS: Final = 86_400.0
 
 type Degraded = Callable[[Literal["begin", "end"], str], None]
@@ -134,6 +156,31 @@ class RedisReservations:
         The windows and amounts of the `Reserved` are those really charged. Raises `ReservationsUnavailable` when it
         cannot be told; nothing stays taken then.
         """
+        answer = await self._reserve(call, claims, None)
+        if isinstance(answer, Waiting):
+            raise ReservationsUnavailable("a call that does not wait was told to")
+        return answer
+
+    async def reserve_or_wait(
+        self, call: str, claims: tuple[Claim, ...], ticket: Ticket
+    ) -> Reserved | Refused | Waiting:
+        """As `reserve`; but where nothing is missing than slots that may be waited for, the call waits."""
+        return await self._reserve(call, claims, ticket)
+
+    async def turn(self, ticket: Ticket, seconds: float) -> None:
+        """So long is over as those ahead of it may take. Nobody tells who waits; asking again is cheap."""
+        await asyncio.sleep(min(seconds, FIRST_ASKS_SECONDS * (1 + ticket.ahead), LAST_ASKS_SECONDS))
+
+    def leave(self, ticket: Ticket) -> None:
+        """The call waits no longer. One of a process that is lost leaves by itself after three seconds."""
+        claim, ticket.at = ticket.at, None
+        if claim is not None:
+            seat = ticket.seats[claim.key]
+            self._outbox.post(LEAVE, root_of(claim.key[0]), name_of(claim.key), str(seat[1]))
+
+    async def _reserve(
+        self, call: str, claims: tuple[Claim, ...], ticket: Ticket | None
+    ) -> Reserved | Refused | Waiting:
         name = f"{call}#{secrets.token_hex(6)}"
         try:
             check(claims)
@@ -142,13 +189,13 @@ class RedisReservations:
             root = root_of(claims[0].key[0])
         except ValueError as error:
             raise ReservationsUnavailable(str(error)) from error
-        asked = arguments_of(claims)
+        asked = arguments_of(claims, ticket)
         try:
             wire = await self._link.wire()
             reply = await self._taken(wire, root, call, name, asked)
         except (Down, Crowded) as error:
             raise ReservationsUnavailable(f"the shared limits cannot be asked: {error}") from error
-        return self._verdict(name, root, claims, reply)
+        return self._verdict(name, root, claims, reply, ticket)
 
     def release(self, reserved: Reserved) -> None:
         """Leases and amounts are given back: the call was never sent. Rate tokens stay spent."""
@@ -241,7 +288,9 @@ class RedisReservations:
                 raise ReservationsUnavailable(f"the shared limits did not answer: {error}") from error
             raise
 
-    def _verdict(self, name: str, root: bytes, claims: tuple[Claim, ...], reply: Any) -> Reserved | Refused:
+    def _verdict(
+        self, name: str, root: bytes, claims: tuple[Claim, ...], reply: Any, ticket: Ticket | None
+    ) -> Reserved | Refused | Waiting:
         reply = checked(reply)
         tenant = claims[0].key[0]
         if reply[0] == b"unready":
@@ -255,8 +304,12 @@ class RedisReservations:
             self._tell()
         if reply[0] == b"no":
             return refusal(claims, reply)
+        if reply[0] == b"wait" and ticket is not None:
+            return seated(claims, reply, ticket)
         if reply[0] != b"ok":
             raise ReservationsUnavailable("the reservation was given up before it was taken")
+        if ticket is not None:
+            ticket.at = None
         taken = as_charged(claims, reply)
         if any(not isinstance(claim, RateClaim | PauseClaim) for claim in claims):
             self._held[name] = (root, slots_of(name, claims))

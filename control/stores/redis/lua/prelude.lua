@@ -7,6 +7,8 @@
 --                             c {reservation: what it counted at its maximum}   o:<key> {d digest, a attempt, f, p}
 --   exeat:{t}:                r:<key> theoretical arrival time   l:<key> slots by the time they expire
 --                             p:<key> "<until> <length>"   v:<reservation> must not be taken any more
+--                             q:<key> calls that wait for a slot, by rank   e:<key> the same by the time they expire
+--                             k:<key> {n arrived, v rank of the last let in, a:<account> its highest rank}
 --
 -- What outlives a loss of data is outside the generation: rates, slots and pauses heal by themselves in time; budgets
 -- do not. Times are microseconds of the server's clock. Numbers are doubles, exact to 2^53; `tostring` would keep
@@ -126,5 +128,63 @@ local function reap()
     if not finish(id, 'lost', {}) then
       redis.call('ZREM', epoch .. 'x', id)
     end
+  end
+end
+
+-- Queues of slots: who waits says so every few hundred milliseconds. Ranks as in control/stores/queues.py.
+local WAITS = 3000000
+
+local function leave(key, member)
+  redis.call('ZREM', root .. ':q:' .. key, member)
+  redis.call('ZREM', root .. ':e:' .. key, member)
+end
+
+-- Where a call stands in the queue of a slot; `ahead`: who is let in before it.
+local function seat_of(key, member, most)
+  local queue = root .. ':q:' .. key
+  local seat = { key = key, member = member, most = most, waiting = redis.call('ZCARD', queue) }
+  if seat.waiting > 0 then
+    local ends = root .. ':e:' .. key
+    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', text(now), 'LIMIT', 0, 64)) do
+      leave(key, gone)
+    end
+    -- Nobody waits unheard for longer than that: these came before the clock was set back.
+    for _, far in ipairs(redis.call('ZRANGEBYSCORE', ends, text(now + WAITS + 1000000), '+inf', 'LIMIT', 0, 64)) do
+      redis.call('ZADD', ends, text(now + WAITS), far)
+    end
+    seat.waiting = redis.call('ZCARD', queue)
+  end
+  local before = member ~= '' and seat.waiting > 0 and redis.call('ZRANK', queue, member)
+  seat.taken = not not before
+  seat.ahead = before or seat.waiting
+  return seat
+end
+
+-- The call waits there for a little longer; its rank, which it has for good.
+local function sit(seat, account, rank, id)
+  local counts = root .. ':k:' .. seat.key
+  if seat.waiting == 0 then
+    redis.call('DEL', counts)
+  end
+  if seat.member == '' then
+    local found = redis.call('HMGET', counts, 'v', 'a:' .. account)
+    rank = text(math.max(tonumber(found[1] or 0), tonumber(found[2] or 0)) + 1)
+    redis.call('HSET', counts, 'a:' .. account, rank)
+    -- Of one rank, who came first: members order as bytes.
+    seat.member = string.format('%016.0f/', redis.call('HINCRBY', counts, 'n', 1)) .. id
+  end
+  redis.call('ZADD', root .. ':q:' .. seat.key, rank, seat.member)
+  redis.call('ZADD', root .. ':e:' .. seat.key, text(now + WAITS), seat.member)
+  for _, name in ipairs({ ':q:', ':e:', ':k:' }) do
+    redis.call('PEXPIRE', root .. name .. seat.key, 3600000)
+  end
+  return rank
+end
+
+local function let_in(key, rank)
+  local counts = root .. ':k:' .. key
+  if tonumber(rank) > tonumber(redis.call('HGET', counts, 'v') or 0) then
+    redis.call('HSET', counts, 'v', rank)
+    redis.call('PEXPIRE', counts, 3600000)
   end
 end

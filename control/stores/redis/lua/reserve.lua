@@ -3,7 +3,10 @@
 -- All claims of a call are taken, or nothing is written.
 -- ARGV: run id of this connection's server, reservation, call, worker, time to live in us, then each claim by kind:
 --   R key interval burst | L key max | S budget window max amount ends-at meter | P key | O key digest
--- Answers: {ok, paid, window of each S} | {no, position, ...} | {unready, why} | {void}
+--   W key max queue account member rank    an L that may be waited for; the account is empty for a call that does not
+--                                          wait, member and rank are those that an earlier answer gave, or empty
+-- Answers: {ok, paid, window of each S} | {no, position, ...} | {wait, position, member, rank, calls ahead} |
+--   {unready, why} | {void}
 
 -- Windows order as bytes; Lua's own comparison follows the server's locale.
 local function newer(a, b)
@@ -18,7 +21,7 @@ end
 
 -- What is read whatever the generation is, in one command.
 local id, live, last = ARGV[2], tonumber(ARGV[5]), #ARGV
-local SIZE = { R = 4, L = 3, S = 7, P = 2, O = 3 }
+local SIZE = { R = 4, L = 3, S = 7, P = 2, O = 3, W = 7 }
 local names, place, first_once = { root, root .. ':v:' .. id }, {}, nil
 local at = 6
 while at <= last do
@@ -56,6 +59,7 @@ end
 local tats, slots, budgets, onces = {}, {}, {}, {}
 local hold = { call = ARGV[3], worker = ARGV[4], since = text(now), leases = {}, spends = {}, onces = {} }
 local answer = { 'ok', paid and '1' or '0' }
+local seats, missing = {}, nil
 local position = 0
 at = 6
 while at <= last do
@@ -73,12 +77,19 @@ while at <= last do
       return { 'no', position, text(earliest - now) }
     end
     tats[key] = math.max(now, tat) + interval
-  elseif kind == 'L' then
+  elseif kind == 'L' or kind == 'W' then
     local zset, max = root .. ':l:' .. key, tonumber(ARGV[at + 2])
     local mine = slots[key]
     if not mine then
       mine = { taken = 0, before = redis.call('ZCARD', zset) }
       slots[key] = mine
+    end
+    local seat = nil
+    if kind == 'W' then
+      seat = seat_of(key, ARGV[at + 5], tonumber(ARGV[at + 3]))
+      seat.at, seat.position = at, position
+      max = max - seat.ahead -- they are let in before it
+      seats[#seats + 1] = seat
     end
     if mine.before + mine.taken >= max and not mine.tidy then
       mine.tidy = true
@@ -89,10 +100,14 @@ while at <= last do
       for _, far in ipairs(redis.call('ZRANGEBYSCORE', zset, text(now + live + 1000000), '+inf', 'LIMIT', 0, 64)) do
         redis.call('ZADD', zset, text(now + live), far)
       end
-      return { 'no', position }
+      if not seat or ARGV[at + 4] == '' then
+        return { 'no', position }
+      end
+      missing = missing or seat
+    else
+      mine.taken = mine.taken + 1
+      hold.leases[#hold.leases + 1] = { key, id .. '/' .. position }
     end
-    mine.taken = mine.taken + 1
-    hold.leases[#hold.leases + 1] = { key, id .. '/' .. position }
   elseif kind == 'S' then
     if not paid then
       local window, max, amount = ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
@@ -141,6 +156,23 @@ while at <= last do
   end
   position = position + 1
   at = at + SIZE[kind]
+end
+
+-- It waits for one slot at a time, and for none any more once it is let in.
+for _, seat in ipairs(seats) do
+  if seat.taken and seat ~= missing then
+    leave(seat.key, seat.member)
+    if not missing then
+      let_in(seat.key, ARGV[seat.at + 6])
+    end
+  end
+end
+if missing then
+  if not missing.taken and missing.waiting >= missing.most then
+    return { 'no', missing.position, 'full' }
+  end
+  local rank = sit(missing, ARGV[missing.at + 4], ARGV[missing.at + 6], id)
+  return { 'wait', missing.position, missing.member, rank, missing.ahead }
 end
 
 for key, tat in pairs(tats) do

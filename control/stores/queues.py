@@ -1,0 +1,120 @@
+"""Who waits for a slot, in the order in which they are let in: the queues of one process.
+
+Accounts that wait for the same slots take turns, by the start times of fair queueing (Demers, Keshav and Shenker 1989)
+with every call of the same size: a call's rank is one beyond the last of its account, or beyond the last that was let
+in, whichever is more. So an account that waits with one call is let in after at most one more of each other account,
+however many of theirs wait. `reserve.lua` counts the same way.
+
+A rank is all that a call has: whoever asks with fewer calls ahead than there are slots free may
+have one. Nobody is handed anything, so a call that is cut while it is let in leaves nothing behind.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from control.stores.counted import Key
+from rules.claims import LeaseClaim, Ticket
+
+type _Seat = tuple[int, int]
+"""(rank, number): the order of letting in; the number is that of arriving."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    slots: int
+    """Of the limit, when somebody last asked."""
+    let_in: int = 0
+    """Rank of the last that was let in."""
+    seats: list[_Seat] = field(default_factory=list)
+    """Sorted."""
+    tickets: dict[_Seat, Ticket] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+    """Highest rank of each account."""
+
+
+class Queues:
+    """Not safe from several threads: its store has a lock."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Key, _Queue] = {}
+        self._arrived = 0
+
+    def __len__(self) -> int:
+        return sum(len(queue.seats) for queue in self._queues.values())
+
+    def waiting(self, tenant: str) -> Iterator[tuple[Key, int]]:
+        """Keys of slots, each with how many calls wait for one."""
+        return ((key, len(queue.seats)) for key, queue in self._queues.items() if key[0] == tenant)
+
+    def ahead(self, claim: LeaseClaim, ticket: Ticket | None) -> int:
+        """How many would be let in before this call; everybody, of one that waits nowhere."""
+        queue = self._queues.get(claim.key)
+        if queue is None:
+            return 0
+        queue.slots = claim.max
+        seat = _seat(claim, ticket)
+        if seat is None or seat not in queue.tickets:
+            return len(queue.seats)
+        return bisect_left(queue.seats, seat)
+
+    def join(self, claim: LeaseClaim, ticket: Ticket) -> bool:
+        """The call waits for this slot and no other. False: the queue is full, and it waits nowhere."""
+        queue = self._queues.get(claim.key)
+        known = _seat(claim, ticket)
+        if ticket.at is not None and (ticket.at.key != claim.key or queue is None):
+            self.leave(ticket)
+            queue = self._queues.get(claim.key)
+        if queue is None:
+            queue = self._queues[claim.key] = _Queue(claim.max)
+        if known is not None and known in queue.tickets:
+            return True
+        most = 0 if claim.queue is None else claim.queue.max
+        if len(queue.seats) >= most:
+            self._drop_if_empty(claim.key, queue)
+            return False
+        seat = known or self._next(queue, ticket.account)
+        insort(queue.seats, seat)
+        queue.tickets[seat] = ticket
+        ticket.seats[claim.key] = seat
+        ticket.at = claim
+        return True
+
+    def leave(self, ticket: Ticket, *, let_in: bool = False) -> Key | None:
+        """It waits nowhere. What it waited for, if it did."""
+        claim, ticket.at = ticket.at, None
+        queue = None if claim is None else self._queues.get(claim.key)
+        if claim is None or queue is None:
+            return None
+        seat = _seat(claim, ticket)
+        if seat is None or queue.tickets.pop(seat, None) is None:
+            return None
+        del queue.seats[bisect_left(queue.seats, seat)]
+        if let_in:
+            queue.let_in = max(queue.let_in, seat[0])
+        self._drop_if_empty(claim.key, queue)
+        return claim.key
+
+    def wake(self, key: Key, taken: int) -> None:
+        """Those who may have a slot now are told."""
+        queue = self._queues.get(key)
+        if queue is not None:
+            for seat in queue.seats[: max(0, queue.slots - taken)]:
+                ticket = queue.tickets[seat]
+                ticket.loop.call_soon_threadsafe(ticket.woken.set)
+
+    def _next(self, queue: _Queue, account: str) -> _Seat:
+        self._arrived += 1
+        rank = queue.last[account] = max(queue.let_in, queue.last.get(account, 0)) + 1
+        return rank, self._arrived
+
+    def _drop_if_empty(self, key: Key, queue: _Queue) -> None:
+        if not queue.seats:
+            del self._queues[key]
+
+
+def _seat(claim: LeaseClaim, ticket: Ticket | None) -> _Seat | None:
+    found = None if ticket is None else ticket.seats.get(claim.key)
+    if found is None or isinstance(found[1], str):
+        return None
+    return found[0], found[1]
