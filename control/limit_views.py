@@ -1,5 +1,6 @@
 """What limits are used for now, as operators see it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +52,8 @@ class SlotsShown:
     taken: int
     """Of all of them."""
     holders: tuple[HolderShown, ...]
+    waiting: int = 0
+    """Calls that wait for one, where the limit has a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +83,8 @@ class Counters(Protocol):
 
     def holders(self, tenant: str) -> tuple[Holder, ...]:
         """The calls that hold a slot, the oldest first."""
+        ...
+
+    def waiting(self, tenant: str, slots: Sequence[str]) -> Mapping[str, int]:
+        """How many calls wait for each of these slots, by their names as holders have them."""
         ...

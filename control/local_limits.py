@@ -1,7 +1,7 @@
 """What is used of the limits, told from the policy in force and the store that decides."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +39,10 @@ class OwnCounters:
         """See `Counters.holders`."""
         return self._reservations.holders_now(tenant)
 
+    def waiting(self, tenant: str, slots: Sequence[str]) -> Mapping[str, int]:
+        """See `Counters.waiting`."""
+        return self._reservations.waiting(tenant)
+
 
 class LocalLimits:
     """`LimitOperations` on a state in this process."""
@@ -65,12 +69,15 @@ class LocalLimits:
             try:
                 used = {use.key: use for use in counters.budgets(of.tenant)}
                 holders = counters.holders(of.tenant)
+                # Whoever waits for a slot waits for somebody who holds one.
+                taken = sorted({lease for holder in holders for lease in holder.leases})
+                waiting = counters.waiting(of.tenant, taken) if taken and _has_queue(of) else {}
             except ReservationsUnavailable as error:
                 raise Unavailable(
                     f"the limits cannot be asked now: {error}", "exeat status says what is wrong."
                 ) from error
             for level in _levels(of):
-                slots += [_slots(level, one, holders) for one in level.limits.slots]
+                slots += [_slots(level, one, holders, waiting) for one in level.limits.slots]
                 for spend in level.limits.spends:
                     budget = budget_of(level, spend)
                     (counted if budget.by else budgets).extend(_budgets(of, level.scope, budget, used))
@@ -106,13 +113,22 @@ def _budgets(
         )  # fmt: skip
 
 
-def _slots(level: Level, limit: Slots, holders: tuple[Holder, ...]) -> SlotsShown:
+def _has_queue(policy: "TenantPolicy") -> bool:
+    return any(one.queue is not None for level in _levels(policy) for one in level.limits.slots)
+
+
+def _slots(level: Level, limit: Slots, holders: tuple[Holder, ...], waiting: Mapping[str, int]) -> SlotsShown:
     key = "/".join(slot_key(level.tenant, level.scope, limit))
     now = time.time()
     holding = [
         HolderShown(holder.call, holder.worker, max(0.0, now - holder.since))
         for holder in holders
         for lease in holder.leases
-        if lease == key or (limit.where.by and lease.startswith(f"{key}/"))
+        if _is_of(key, limit, lease)
     ]
-    return SlotsShown(level.tenant, level.scope, limit.where.described, limit.max, len(holding), tuple(holding))
+    waits = sum(count for name, count in waiting.items() if limit.queue is not None and _is_of(key, limit, name))
+    return SlotsShown(level.tenant, level.scope, limit.where.described, limit.max, len(holding), tuple(holding), waits)
+
+
+def _is_of(key: str, limit: Slots, lease: str) -> bool:
+    return lease == key or (bool(limit.where.by) and lease.startswith(f"{key}/"))

@@ -45,11 +45,13 @@ def _text(shown: LimitsShown) -> str:
     if shown.more:
         parts.append(f"and {shown.more} that less was used of")
     if shown.slots:
-        rows = [("CONCURRENCY", "TAKEN", "OF", "HELD BY")]
+        rows = [("CONCURRENCY", "TAKEN", "OF", "WAITING", "HELD BY")]
         for one in shown.slots:
             first, *others = [f"{h.call} in {h.worker}, {h.seconds:.1f} s" for h in one.holders] or ["-"]
-            rows.append((f"{one.tenant}/{one.account} {one.about}", str(one.taken), str(one.max), first))
-            rows += [("", "", "", other) for other in others]
+            rows.append(
+                (f"{one.tenant}/{one.account} {one.about}", str(one.taken), str(one.max), str(one.waiting), first)
+            )
+            rows += [("", "", "", "", other) for other in others]
         parts.append(columns(rows))
     return "\n".join(parts) or "the policy has no budget and no concurrency limit"
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from control.fleet.parts import shared_counters
@@ -49,6 +49,10 @@ class SharedCounters:
     def holders(self, tenant: str) -> tuple[Holder, ...]:
         """See `Counters.holders`."""
         return self._asked(self._store.holders(tenant))
+
+    def waiting(self, tenant: str, slots: Sequence[str]) -> Mapping[str, int]:
+        """See `Counters.waiting`."""
+        return self._asked(self._store.waiting(tenant, slots))
 
     def _asked[T](self, asking: Coroutine[Any, Any, T]) -> T:
         try:

@@ -23,7 +23,8 @@ from time import monotonic_ns, time
 from typing import Final
 
 from control.stores.counted import Budget, BudgetUse, Exported, Holder, Key
-from control.stores.idempotency import IdempotencyKeys, Known
+from control.stores.hold import Hold
+from control.stores.idempotency import IdempotencyKeys
 from control.stores.queues import Queues
 from control.stores.verdicts import (
     cap_reached,
@@ -58,27 +59,6 @@ WORKER: Final = "w0"
 """The one process there is."""
 
 
-class _Hold:
-    """What one call has taken, in the order in which it was taken."""
-
-    __slots__ = ("call", "leases", "meters", "onces", "rolled", "spends", "taken_us", "tats")
-
-    def __init__(self, call: str, taken_us: int) -> None:
-        self.call = call
-        self.taken_us = taken_us
-        self.tats: list[tuple[Key, int | None]] = []
-        """Buckets, each with what was in it before."""
-        self.leases: list[Key] = []
-        self.spends: list[tuple[str, str, int]] = []
-        """(budget, window, amount)."""
-        self.meters: list[str] = []
-        """Of each of `spends`."""
-        self.rolled: list[tuple[str, Budget | None]] = []
-        """Budgets whose window this call has begun, each with the one before."""
-        self.onces: list[tuple[Key, Known | None]] = []
-        """Idempotency keys, each with what was known of it before."""
-
-
 def _monotonic_us() -> int:
     return monotonic_ns() // 1000
 
@@ -99,7 +79,7 @@ class EmbeddedReservations:
         self._onces = IdempotencyKeys()
         self._queues = Queues()
         self._budgets: dict[str, Budget] = {}
-        self._held: dict[str, _Hold] = {}
+        self._held: dict[str, Hold] = {}
         self._ended: list[str] | None = None
         """Calls that ended since `begin_export`; None when nobody asked."""
 
@@ -142,7 +122,7 @@ class EmbeddedReservations:
             raise ReservationsUnavailable(str(error)) from error
         with self._lock:
             now_us = self._monotonic_us()
-            hold = _Hold(call, now_us)
+            hold = Hold(call, now_us)
             paid = self._is_paid(claims, now_us)
             taken: list[Claim] = []
             missing: LeaseClaim | None = None
@@ -238,8 +218,13 @@ class EmbeddedReservations:
         ticket.ahead = self._queues.ahead(claim, ticket)
         return Waiting(claim) if joined else queue_full(claim)
 
+    def waiting(self, tenant: str) -> dict[str, int]:
+        """How many calls wait for each slot of a tenant, by its name."""
+        with self._lock:
+            return {"/".join(key): count for key, count in self._queues.waiting(tenant)}
+
     def _take(
-        self, claim: Claim, now_us: int, hold: _Hold, paid: bool, ticket: Ticket | None
+        self, claim: Claim, now_us: int, hold: Hold, paid: bool, ticket: Ticket | None
     ) -> Claim | Refused | Waiting:
         if isinstance(claim, RateClaim):
             return self._take_rate(claim, now_us, hold)
@@ -252,7 +237,7 @@ class EmbeddedReservations:
             return paused(claim, until_us - now_us) if until_us > now_us else claim
         return self._take_once(claim, now_us, hold)
 
-    def _take_rate(self, claim: RateClaim, now_us: int, hold: _Hold) -> Claim | Refused:
+    def _take_rate(self, claim: RateClaim, now_us: int, hold: Hold) -> Claim | Refused:
         before = self._tats.get(claim.key)
         # A bucket is at most empty: a stricter rate before, or a clock set back across a restart, must not lock it.
         tat_us = 0 if before is None else min(before, now_us + claim.burst * claim.interval_us)
@@ -265,7 +250,7 @@ class EmbeddedReservations:
         hold.tats.append((claim.key, before))
         return claim
 
-    def _take_lease(self, claim: LeaseClaim, hold: _Hold, ticket: Ticket | None) -> Claim | Refused | Waiting:
+    def _take_lease(self, claim: LeaseClaim, hold: Hold, ticket: Ticket | None) -> Claim | Refused | Waiting:
         taken = self._leases.get(claim.key, 0)
         if claim.queue is None:
             if taken >= claim.max:
@@ -276,7 +261,7 @@ class EmbeddedReservations:
         hold.leases.append(claim.key)
         return claim
 
-    def _take_spend(self, claim: SpendClaim, hold: _Hold) -> Claim | Refused:
+    def _take_spend(self, claim: SpendClaim, hold: Hold) -> Claim | Refused:
         key = "/".join(claim.key)
         budget = self._budgets.get(key)
         rolled = budget is None or claim.window > budget.window
@@ -295,7 +280,7 @@ class EmbeddedReservations:
         hold.meters.append(claim.meter)
         return claim if claim.window == current.window else replace(claim, window=current.window)
 
-    def _undo(self, hold: _Hold) -> None:
+    def _undo(self, hold: Hold) -> None:
         """Nothing of it is taken: a claim beside it was refused. The last thing that was taken of a kind goes first."""
         for bucket, tat in reversed(hold.tats):
             _put_back(self._tats, bucket, tat)
@@ -313,7 +298,7 @@ class EmbeddedReservations:
         keys = [claim.key for claim in claims if type(claim) is OnceClaim]
         return bool(keys) and self._onces.paid(keys, now_us)
 
-    def _take_once(self, claim: OnceClaim, now_us: int, hold: _Hold) -> Claim | Refused:
+    def _take_once(self, claim: OnceClaim, now_us: int, hold: Hold) -> Claim | Refused:
         before = self._onces.take(claim, now_us)
         if isinstance(before, Refused):
             return before

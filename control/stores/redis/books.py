@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import batched
 from typing import Any, Final, Protocol
@@ -73,6 +73,15 @@ async def holders(asked: Asked, tenant: str) -> tuple[Holder, ...]:
                 leases = tuple(key for key, _ in hold["leases"])
                 found.append(Holder(hold["call"], hold["worker"], int(hold["since"]) / 1e6, leases))
     return tuple(sorted(found, key=lambda holder: holder.since))
+
+
+async def waiting(asked: Asked, tenant: str, slots: Sequence[str]) -> dict[str, int]:
+    """How many calls wait for each of these slots."""
+    found: dict[str, int] = {}
+    for part in batched(slots, _AT_ONCE):
+        counts = await asked.read(*(("ZCARD", root_of(tenant) + b":q:" + name.encode()) for name in part))
+        found |= dict(zip(part, counts, strict=True))
+    return found
 
 
 async def corrections(asked: Asked, tenant: str) -> tuple[Correction, ...]:

@@ -12,7 +12,7 @@ The same promises as `control.stores.limits`, kept by one script before a call a
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -221,6 +221,10 @@ class RedisReservations:
     async def holders(self, tenant: str) -> tuple[Holder, ...]:
         """The calls of a tenant that hold a concurrency slot, the oldest first. Raises `ReservationsUnavailable`."""
         return await books.holders(self, tenant)
+
+    async def waiting(self, tenant: str, slots: Sequence[str]) -> dict[str, int]:
+        """How many calls wait for each of these slots, by their names. Raises `ReservationsUnavailable`."""
+        return await books.waiting(self, tenant, slots)
 
     async def corrections(self, tenant: str) -> tuple[Correction, ...]:
         """What was counted at its maximum because nobody said what it came to. Raises `ReservationsUnavailable`."""
