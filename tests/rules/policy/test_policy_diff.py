@@ -98,6 +98,13 @@ CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
         [],
     ),
     (
+        "concurrency: 2",
+        "concurrency: [{max: 2, queue: {max: 8, wait: 5s}}]",
+        [],
+        [],
+        ["acme/agent: concurrency: 8 more wait up to 5 s, was: nobody waits"],
+    ),
+    (
         "tenant: acme",
         "tenant: acme\nlimits: {rate: [{connection: tickets, max: 7, per: hour}]}",
         [],
