@@ -13,7 +13,18 @@ import redis
 from control.stores.counted import Budget
 from control.stores.redis.place import Place, RedisRefused
 from control.stores.redis.store import RedisReservations
-from rules.claims import LeaseClaim, OnceClaim, PauseClaim, RateClaim, ReservationsUnavailable, SpendClaim
+from rules.claims import (
+    LeaseClaim,
+    OnceClaim,
+    PauseClaim,
+    Queue,
+    RateClaim,
+    ReservationsUnavailable,
+    Reserved,
+    SpendClaim,
+    Ticket,
+    Waiting,
+)
 from tests.control.stores.subjects import granted
 from tests.worlds.authority import Authority
 from tests.worlds.valkey import Valkey, valkey
@@ -55,6 +66,16 @@ async def everything(store: RedisReservations) -> None:
     assert await store.correct("acme", correction, {"price": 2})
     (budget_now,) = await store.budgets("acme")
     assert (budget_now.spent_micros, budget_now.reserved_micros) == (5, 0)
+    slot = LeaseClaim(("acme", "*", "concurrency"), 1, Queue(5, 5))
+    held = granted(await store.reserve("c_slot", (slot,)))
+    first, second = Ticket("a"), Ticket("b")
+    assert isinstance(await store.reserve_or_wait("c_first", (slot,), first), Waiting)
+    assert isinstance(await store.reserve_or_wait("c_second", (slot,), second), Waiting)
+    assert await store.waiting("acme", ["acme/*/concurrency"]) == {"acme/*/concurrency": 2}
+    store.leave(first)
+    store.release(held)
+    assert await store.settled()
+    assert isinstance(await store.reserve_or_wait("c_second", (slot,), second), Reserved)
     assert store.health().dropped == 0
 
 
