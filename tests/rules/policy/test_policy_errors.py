@@ -62,7 +62,7 @@ CASES = [
     (SPEND, RATES.format("{tools: [x.y], max: 1, per: day}"), 10, 23, "no connection here", "openai"),
     ("spend:", "concurrency: [{max: 1}, {max: 2}]\n      spend:", 10, 31, "a second limit", "keep one"),
     ("spend:", "concurrency: [{max: 1, queue: {max: 2, wait: 2m}}]\n      spend:", 10, 52, "too long", "at most 60s"),
-    ("spend:", "concurrency: [{max: 1, queue: {max: 0, wait: 2s}}]\n      spend:", 10, 43, "out of range", "at least 1"),
+    ("spend:", "concurrency: [{max: 1, queue: {max: 0, wait: 2s}}]\n      spend:", 10, 43, "out of range", "least 1"),
     ("spend:", "concurrency: [{max: 1, queue: {max: 2}}]\n      spend:", 10, 30, "wait", "add"),
     ("per: day}", "per: day, by: [account]}", 10, 56, "this limit is agent's alone", "remove account"),
     ("per: day}", "per: day, by: [object]}", 10, 56, "amounts are not counted so", "limit its rate"),
