@@ -27,6 +27,8 @@ class FleetShown:
     workers: tuple[WorkerShown, ...]
     replacing: bool = False
     """They are being replaced, one after the other."""
+    control: int = 0
+    """The process that answers operators."""
 
 
 class FleetOperations(Protocol):
@@ -36,8 +38,9 @@ class FleetOperations(Protocol):
         """Who is there now."""
         ...
 
-    def replace(self) -> FleetShown:
-        """The workers are being replaced, one after the other, each by a new one that serves before the old one goes.
+    def replace(self, *, everything: bool = False) -> FleetShown:
+        """The workers are being replaced, one after the other, each by a new one that serves before the old one goes;
+        with `everything`, the sequencer and then control before them.
 
         Returns at once, with those that were there. Recorded as the operator's act.
         """

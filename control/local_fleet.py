@@ -23,14 +23,15 @@ class LocalFleet:
         """See `FleetOperations.show`."""
         return FleetShown(0, ()) if self._node is None else self._node.gates.fleet()
 
-    def replace(self) -> FleetShown:
+    def replace(self, *, everything: bool = False) -> FleetShown:
         """See `FleetOperations.replace`."""
         before = self.show()
         if self._node is None or not before.wanted:
             raise Refused("there are no workers to replace", "exeat up --workers N --redis URL has some.")
         try:
-            self._state.record_act(self._actor, "workers.replace", {"workers": str(len(before.workers))})
+            detail = {"workers": str(len(before.workers))} | ({"also": "sequencer, control"} if everything else {})
+            self._state.record_act(self._actor, "workers.replace", detail)
         except StateUnavailable as unavailable:
             raise Unavailable(unavailable.message, unavailable.fix) from unavailable
-        self._node.gates.replace()
+        self._node.gates.replace(everything=everything)
         return before

@@ -60,8 +60,8 @@ class Gates(Protocol):
         """The processes, where there are several."""
         ...
 
-    def replace(self) -> bool:
-        """The workers are being replaced; False where there is nobody to do it."""
+    def replace(self, *, everything: bool) -> bool:
+        """The workers are being replaced, with `everything` the processes beside them too; False: nobody can do it."""
         ...
 
     def warnings(self) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ class OwnGate:
         """See `Gates`."""
         return FleetShown(0, ())
 
-    def replace(self) -> bool:
+    def replace(self, *, everything: bool) -> bool:
         """See `Gates`."""
         return False
 

@@ -98,7 +98,11 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
                 lambda on, r: on.spending.declare(r.tenant, r.run, r.workflow, r.count, r.note),
             ),
             get("/workers", lambda on: on.fleet.show()),
-            post("/workers/replace", requests.Nothing, lambda on, _: on.fleet.replace()),
+            post(
+                "/workers/replace",
+                requests.ReplaceWanted,
+                lambda on, r: on.fleet.replace(everything=r.everything),
+            ),
             post("/restorations", requests.OrderGiven, lambda on, r: on.restore(r.target(), r.reason)),
         ]
     )

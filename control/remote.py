@@ -89,9 +89,9 @@ class RemoteFleet:
         """See `FleetOperations.show`."""
         return from_json(FleetShown, self._ask("GET", "/workers", None))
 
-    def replace(self) -> FleetShown:
+    def replace(self, *, everything: bool = False) -> FleetShown:
         """See `FleetOperations.replace`."""
-        return from_json(FleetShown, self._ask("POST", "/workers/replace", {}))
+        return from_json(FleetShown, self._ask("POST", "/workers/replace", {"everything": everything}))
 
 
 class RemoteAlerts:

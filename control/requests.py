@@ -106,8 +106,10 @@ class SecretRequest(_Strict):
             raise WrongUse("the secret is not base64") from None
 
 
-class Nothing(_Strict):
+class ReplaceWanted(_Strict):
     """`POST /workers/replace`."""
+
+    everything: bool = False
 
 
 class Moment(_Strict):

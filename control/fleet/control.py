@@ -17,7 +17,7 @@ from control.degraded import Episodes, sources_of
 from control.doors import Doors
 from control.fleet.entry import enter, run_leashed
 from control.fleet.fleet import Fleet
-from control.fleet.leash import Leash
+from control.fleet.leash import Leash, Line
 from control.fleet.parts import WORKERS_SOCKET, as_control, certificate_of
 from control.fleet.plan import Plan
 from control.fleet.shared_limits import SharedCounters, SharedLimits
@@ -44,7 +44,7 @@ async def control(leash: Leash) -> None:
     state = await asyncio.to_thread(_open, plan)
     try:
         addresses = tuple((str(host), int(port)) for host, port in told["addresses"])
-        await _serve(plan, state, addresses, told["tls"], told["anew"], leash)
+        await _serve(plan, state, addresses, told, leash)
     finally:
         await asyncio.to_thread(state.close)
 
@@ -61,7 +61,7 @@ def _open(plan: Plan) -> State:
             time.sleep(0.05)
 
 
-async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew: bool, leash: Leash) -> None:
+async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, leash: Leash) -> None:
     certificate = certificate_of(plan)
     doors = Doors(Authorities.open(state.keys), plan.names, certificate)
     thread = ControlThread()
@@ -82,15 +82,16 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, tls: int, anew:
         },
     )
     fleet = Fleet(state, thread, lambda: doors.authorities.active, plan.workers, episodes, addresses)
+    fleet.replacing = told["replacing"]
     loop = asyncio.get_running_loop()
 
-    def roll() -> None:
-        loop.call_soon_threadsafe(lambda: leash.say(do="roll"))
+    def roll(everything: bool) -> None:
+        loop.call_soon_threadsafe(lambda: leash.say(do="roll", all=everything))
 
     fleet.roll = roll
     fleet.prepare = lambda: _counted(limits, loop)
-    node = Node(fleet, plan.unsafe, doors.authorities, episodes, doors.names, certificate, tls=tls)
-    limits = await SharedLimits.open(plan, state, anew=anew)
+    node = Node(fleet, plan.unsafe, doors.authorities, episodes, doors.names, certificate, tls=told["tls"])
+    limits = await SharedLimits.open(plan, state, anew=told["anew"])
     node.counters = SharedCounters(limits.store, loop)
     side = ControlSide(
         state,

@@ -5,6 +5,7 @@ Everything here runs on the control loop; `cut`, `publish`, `in_flight` and `met
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,8 +50,8 @@ class Fleet:
     """Where agents connect, whichever worker takes them."""
     prepare: Callable[[], None] = lambda: None
     """Called, from another thread, before what is in force is told: what it needs is there then."""
-    roll: Callable[[], None] | None = None
-    """Tells the supervisor to replace the workers."""
+    roll: Callable[[bool], None] | None = None
+    """Tells the supervisor to replace the workers; with True, the processes beside them too."""
     replacing: bool = False
     _members: set[Member] = field(default_factory=set)
     _number: int = 0
@@ -103,14 +104,15 @@ class Fleet:
         """Who is there."""
         members = sorted(self._members, key=lambda member: (member.slot, member.worker))
         shown = (WorkerShown(one.worker, one.slot, one.pid, bool(one.serves), one.agreed.is_set()) for one in members)
-        return FleetShown(self.wanted, tuple(shown), self.replacing)
+        return FleetShown(self.wanted, tuple(shown), self.replacing, os.getpid())
 
-    def replace(self) -> bool:
-        """The supervisor replaces the workers, one after the other."""
+    def replace(self, *, everything: bool) -> bool:
+        """The supervisor replaces the workers, one after the other; with `everything` the sequencer and this process
+        before them."""
         if self.roll is None:
             return False
         self.replacing = True
-        self.roll()
+        self.roll(everything)
         return True
 
     def warnings(self) -> tuple[str, ...]:

@@ -191,6 +191,7 @@ class _Supervisor:
         elif name == CONTROL:
             addresses = [name_of(one) for one in (*self.plain, *self.tls)]
             told |= {"addresses": addresses, "tls": len(self.tls), "anew": self.anew}
+            told["replacing"] = self._rolling.locked()
             self.anew = False
             child = await Child.start(name, "control.fleet.control", told, self._heard, (self.lifeline[1],))
         else:
@@ -221,7 +222,7 @@ class _Supervisor:
         elif line.get("recorded"):
             self.recorded.set()
         elif line.get("do") == "roll":
-            self._spawn(self._roll())
+            self._spawn(self._roll(everything=bool(line.get("all"))))
 
     async def _again(self, dead: Child, code: int) -> None:
         """A process that died is started anew, at once the first time and later the longer it goes on."""
@@ -248,13 +249,38 @@ class _Supervisor:
             logger.warning("%s is back as %d", name, child.pid)
             return
 
-    async def _roll(self) -> None:
-        """One worker after the other has been replaced; the old one goes when the new one serves."""
+    async def _roll(self, *, everything: bool) -> None:
+        """One worker after the other has been replaced; the old one goes when the new one serves. With `everything`
+        the sequencer and control before them, in which time calls wait and are not refused."""
         async with self._rolling:
             try:
+                if everything:
+                    await self._renew(SEQUENCER)
+                    await self._renew(CONTROL)
                 await self._replace_all()
+            except NeverReady as never:
+                logger.error("%s; it is tried again, and what was not replaced stays as it is", never)
             finally:
                 self.children[CONTROL].tell(rolled=True)
+
+    async def _renew(self, name: str) -> None:
+        """The process has ended in order, and a new one does its work. Raises `NeverReady`."""
+        old = self.children[name]
+        if old.ended.is_set() or self.ending:
+            return  # it is being started anew, or nothing is any more
+        await old.end("end" if name == CONTROL else None, _END_SECONDS)
+        new = await self._start(name)
+        try:
+            await new.until_ready()
+        except NeverReady:
+            new.kill()
+            await new.ended.wait()
+            self._spawn(self._again(new, new.process.returncode or 0))
+            raise
+        if name == CONTROL:
+            self.recorded.clear()
+            new.tell(do="announced")
+        logger.info("%s: %d takes the place of %d", name, new.pid, old.pid)
 
     async def _replace_all(self) -> None:
         for slot in range(self.plan.workers):

@@ -109,6 +109,25 @@ def test_workers_are_replaced_without_a_failed_request(here: Fleet) -> None:
     assert acts[-1] == "workers.replace"
 
 
+def test_everything_but_the_supervisor_is_replaced_without_a_failed_request(here: Fleet) -> None:
+    modules = ("control.sequencing", "control.fleet.control")
+    before = {here.pid_of(module) for module in modules} | {worker["pid"] for worker in here.workers()}
+    first = here.agent("free")
+    with Load([here.twin(first) for _ in range(6)]) as load:
+        done = here.product.cli("workers", "replace", "--all").ok()
+        time.sleep(0.5)
+    assert done.out == "2 workers replaced; before them the sequencer and control\n"
+    assert not load.broken
+    assert Counter(answer.code for answer in load.answers).keys() == {None}
+    assert len(load.answers) > 50
+    here.wait(here.whole)
+    here.wait(lambda: not before & {worker["pid"] for worker in here.workers()})
+    assert not before & {here.pid_of(module) for module in modules}
+    (act,) = [one for one in here.product.records("operator.act") if one["detail"].get("also")]
+    assert act["detail"] == {"workers": "2", "also": "sequencer, control"}
+    assert here.product.cli("workers", "show").ok().out.startswith("2 of 2 workers serve\n")
+
+
 @pytest.mark.parametrize("what", ["worker", "sequencer", "control", "counters"])
 def test_what_is_killed_comes_back_and_nothing_is_reset(here: Fleet, what: str) -> None:
     exhaust(here)
