@@ -31,7 +31,7 @@ def understood(arguments: list[str]) -> dict[str, Any]:
 
 def test_the_pages_commands_are_commands() -> None:
     commands = re.findall(r"^\$ exeat (.*)$", PAGE, re.M)
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         understood(shlex.split(command))
 
