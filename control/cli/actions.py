@@ -100,7 +100,7 @@ def _text(found: Access, policy: PolicySet, source: str) -> str:
     lines.append(columns([_row(action) for action in found.allowed]))
     if found.denied:
         lines += ["never", columns([_row(action) for action in found.denied])]
-    limits = [*found.slots, *found.rates, *found.spends]
+    limits = [*found.slots, *found.rates, *found.spends, *found.spikes]
     lines += [f"at most {limit}" for limit in limits] or ["without any limit"]
     lines += [f"all accounts together at most {limit}" for limit in found.tenant_limits]
     return "\n".join(line for line in lines if line)

@@ -104,12 +104,37 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True)
+class Spike:
+    """What is taken for unusual, by the past of the account or tenant itself. No cap: it is seen after the calls."""
+
+    meter: str
+    currency: str | None
+    """None: what is counted is no money."""
+    per: str
+    """`hour` or `day`: what is compared."""
+    over_percent: int
+    """Of what is usual, beyond which it is a spike."""
+    least_micros: int
+    """Below it nothing is a spike."""
+    by_account: bool
+    """Of a tenant: each account by its own past; else all of them together."""
+    stop: bool
+    """Whether the calls are refused from then on; else somebody is told."""
+
+    @property
+    def unit(self) -> str:
+        """A currency, or what is counted."""
+        return self.meter if self.currency is None else self.currency
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What an account, or a whole tenant, may use."""
 
     slots: tuple[Slots, ...] = ()
     rates: tuple[Rate, ...] = ()
     spends: tuple[Spend, ...] = ()
+    spikes: tuple[Spike, ...] = ()
 
     @property
     def concurrency(self) -> int | None:

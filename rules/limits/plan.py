@@ -8,11 +8,19 @@ from rules.claims import PRICE, Queue
 from rules.limits.claims import standing_claims
 from rules.limits.gcra import interval_us
 from rules.limits.keys import WHOLE_TENANT, meter_part
-from rules.limits.limit import ANY, BY, Budget, Level, Limits, Metered, Over, Plan, Rate, Slots, Spend, Where
+from rules.limits.limit import ANY, BY, Budget, Level, Limits, Metered, Over, Plan, Rate, Slots, Spend, Spike, Where
 from rules.limits.windows import RUN
 from rules.meters import meter_named
 from rules.meters.meter import ONE
-from rules.policy.limit_models import LimitsDocument, QueueDocument, RateDocument, SpendDocument, bytes_of
+from rules.policy.limit_models import (
+    LimitsDocument,
+    Most,
+    QueueDocument,
+    RateDocument,
+    SpendDocument,
+    SpikeDocument,
+    bytes_of,
+)
 from rules.policy.values import Money
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ def limits_of(document: LimitsDocument | None) -> Limits:
         ),
         rates=tuple(map(_rate, document.rate)),
         spends=tuple(map(_spend, document.spend)),
+        spikes=tuple(map(_spike, document.spikes or ())),
     )
 
 
@@ -83,18 +92,38 @@ def _rate(document: RateDocument) -> Rate:
 
 
 def _spend(document: SpendDocument) -> Spend:
-    most, over = document.max, document.over
-    money = isinstance(most, Money)
-    size = bytes_of(most)
+    over = document.over
+    currency, micros = _amount(document.max)
     return Spend(
         meter=document.meter,
-        currency=most.currency if money else None,
-        max_micros=most.micros if money else (most if size is None else size) * ONE,
+        currency=currency,
+        max_micros=micros,
         per=document.per,
         by=tuple(document.by or ()),
         alert=tuple(document.alert or ()),
         over=None if over is None else Over(over.approve, over.hard),
     )
+
+
+def _spike(document: SpikeDocument) -> Spike:
+    currency, micros = _amount(document.least)
+    return Spike(
+        meter=document.meter,
+        currency=currency,
+        per=document.per,
+        over_percent=document.over,
+        least_micros=micros,
+        by_account=document.by is not None,
+        stop=document.then == "stop",
+    )
+
+
+def _amount(most: Most) -> tuple[str | None, int]:
+    """Currency and micro-units of what a policy writes; no currency where it is no money."""
+    if isinstance(most, Money):
+        return most.currency, most.micros
+    size = bytes_of(most)
+    return None, (int(most) if size is None else size) * ONE
 
 
 def budget_of(level: Level, spend: Spend) -> Budget:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from rules.claims import PRICE, Queue
-from rules.limits.limit import Rate, Slots, Spend, Where
+from rules.limits.limit import Rate, Slots, Spend, Spike, Where
 from rules.meters.meter import ONE
 from rules.policy.compile import Account, Connection, TenantPolicy
+from rules.policy.limit_models import write_times
 from rules.policy.matcher import ANY, Rule, names_tools_of
 from rules.policy.values import Money
 
@@ -52,6 +53,8 @@ class Access:
     """All limits on calls in flight."""
     rates: tuple[str, ...]
     spends: tuple[str, ...]
+    spikes: tuple[str, ...]
+    """What is taken for unusual, and what becomes of it."""
     tenant_limits: tuple[str, ...]
     """What all accounts of the tenant may use together."""
 
@@ -77,16 +80,22 @@ def access_of(policy: TenantPolicy, account: Account) -> Access:
         slots=tuple(map(describe_slots, limits.slots)),
         rates=tuple(map(_rate, limits.rates)),
         spends=tuple(map(describe_spend, limits.spends)),
+        spikes=tuple(map(_spike, limits.spikes)),
         tenant_limits=(
             *map(describe_slots, whole.slots),
             *map(_rate, whole.rates),
             *map(describe_spend, whole.spends),
+            *map(_spike, whole.spikes),
         ),
     )
 
 
 def _rate(rate: Rate) -> str:
     return f"{rate.max} per {rate.per} on {rate.where.described}, {rate.burst} at once"
+
+
+def _spike(spike: Spike) -> str:
+    return f"{spike_name(spike)}: {describe_spike(spike)}"
 
 
 def describe_slots(slots: Slots) -> str:
@@ -105,6 +114,25 @@ def describe_spend(spend: Spend) -> str:
     by = f", by {', '.join(spend.by)}" if spend.by else ""
     about = "" if spend.currency is None or spend.meter == PRICE else f" of {spend.meter}"
     return f"{describe_most(spend)}{about} per {spend.per}{by}"
+
+
+def describe_spike(spike: Spike) -> str:
+    """`over 5x, at least 1 USD`."""
+    return f"over {write_times(spike.over_percent)}, at least {spike_least(spike)}"
+
+
+def spike_name(spike: Spike) -> str:
+    """What tells a spike of an account from its others: `stop at a spike of price in USD per hour`."""
+    about = "" if spike.currency is None else f" in {spike.currency}"
+    by = ", by account" if spike.by_account else ""
+    return f"{'stop' if spike.stop else 'alert'} at a spike of {spike.meter}{about} per {spike.per}{by}"
+
+
+def spike_least(spike: Spike) -> str:
+    """`1 USD`, `100 calls`."""
+    if spike.currency is not None:
+        return str(Money(spike.least_micros, spike.currency))
+    return f"{spike.least_micros // ONE} {spike.meter}"
 
 
 def describe_most(spend: Spend) -> str:

@@ -9,8 +9,8 @@ from rules.alerts.destination import AlertDestination
 from rules.bodies import HELD
 from rules.catalogue.known import KnownService
 from rules.claims import PRICE
-from rules.limits.limit import Limits, Rate, Slots, Spend, Where
-from rules.policy.access import describe_most, describe_queue
+from rules.limits.limit import Limits, Rate, Slots, Spend, Spike, Where
+from rules.policy.access import describe_most, describe_queue, describe_spike, spike_name
 from rules.policy.compile import Account, Connection, PolicySet, TenantPolicy
 from rules.policy.matcher import Rule
 from rules.policy.values import Money, write_duration, write_keep, write_present
@@ -183,6 +183,7 @@ class _Diff:
         _each(_by_place(old.slots), _by_place(new.slots), self._slots(where))
         _each(_by_meter(old.spends), _by_meter(new.spends), self._spend(where))
         _each(_by_name(old.rates), _by_name(new.rates), self._rate(where))
+        _each(_by_kind(old.spikes), _by_kind(new.spikes), self._spike(where))
 
     def _slots(self, where: str) -> Callable[[str, Slots | None, Slots | None], None]:
         def take(name: str, old: Slots | None, new: Slots | None) -> None:
@@ -216,6 +217,19 @@ class _Diff:
                 self.closes.append(text)
             else:
                 self.changes.append(text)
+
+        return take
+
+    def _spike(self, where: str) -> Callable[[str, Spike | None, Spike | None], None]:
+        def take(name: str, old: Spike | None, new: Spike | None) -> None:
+            is_, was = ("none" if spike is None else describe_spike(spike) for spike in (new, old))
+            text = f"{where}: {name} {is_}, was {was}"
+            stops = any(spike is not None and spike.stop for spike in (old, new))
+            higher, lower = _bars(old, new)
+            if not stops or (higher and lower):
+                self.changes.append(text)
+            else:
+                (self.opens if higher else self.closes).append(text)
 
         return take
 
@@ -327,6 +341,18 @@ def _written(rate: Rate | None) -> str:
 
 def _by_place(slots: tuple[Slots, ...]) -> dict[str, Slots]:
     return {"concurrency" + ("" if s.where == Where() else f" on {s.where.described}"): s for s in slots}
+
+
+def _by_kind(spikes: tuple[Spike, ...]) -> dict[str, Spike]:
+    return {spike_name(spike): spike for spike in spikes}
+
+
+def _bars(old: Spike | None, new: Spike | None) -> tuple[bool, bool]:
+    """Whether a spike has to be higher than before in any way, and lower."""
+    if old is None or new is None:
+        return new is None, old is None
+    pairs = ((old.over_percent, new.over_percent), (old.least_micros, new.least_micros))
+    return any(is_ > was for was, is_ in pairs), any(is_ < was for was, is_ in pairs)
 
 
 def _by_meter(spends: tuple[Spend, ...]) -> dict[str, Spend]:

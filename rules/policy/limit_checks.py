@@ -21,6 +21,7 @@ from rules.policy.matcher import ANY
 from rules.policy.models import AccountDocument, TenantDocument
 from rules.policy.price_checks import currency_of
 from rules.policy.reading import Location
+from rules.policy.spike_checks import check_spikes
 from rules.policy.tool_checks import tool_problem
 from rules.prices.library import Library
 
@@ -101,6 +102,7 @@ def _of_one(
         same = (spend.meter, unit, spend.per, tuple(spend.by or ()))
         if seen.setdefault(same, index) != index:
             yield Finding(here, f"a second limit per {spend.per} in {unit}", "keep one of them")
+    yield from check_spikes(at, limits, document, account)
 
 
 def _where(

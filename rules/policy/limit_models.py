@@ -18,6 +18,9 @@ LONGEST_WAIT: Final = 60
 _METER: Final = r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*"
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,9}) (kB|MB|GB|KiB|MiB|GiB)", re.ASCII)
 _UNITS: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_TIMES: Final = re.compile(r"([1-9][0-9]{0,3})(?:\.([0-9]{1,2}))?x", re.ASCII)
+LEAST_PERCENT: Final = 150
+"""Of what is usual: every second window is above what is usual, and most of them by less than half."""
 _PER_CENT: Final = re.compile(r"([1-9][0-9]?|100)%", re.ASCII)
 
 type Most = values.Money | int | str
@@ -77,6 +80,23 @@ def _check_wait(seconds: int) -> int:
     return seconds
 
 
+def _parse_times(value: object) -> int:
+    """How many per cent `5x` or `2.5x` are."""
+    found = _TIMES.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueInvalid("not a multiple of what is usual", "write 5x, or 2.5x")
+    percent = int(found[1]) * 100 + int((found[2] or "").ljust(2, "0"))
+    if percent < LEAST_PERCENT:
+        raise ValueInvalid("so little above what is usual that it is usual", "write 1.5x or more, such as 5x")
+    return percent
+
+
+def write_times(percent: int) -> str:
+    """As a policy writes it."""
+    whole, rest = divmod(percent, 100)
+    return f"{whole}{f'.{rest:02d}'.rstrip('0') if rest else ''}x"
+
+
 def _in_order(by: list[str]) -> list[str]:
     if len(set(by)) < len(by):
         raise ValueInvalid("the same word twice", "write it once")
@@ -124,6 +144,14 @@ class QueueDocument(_Document):
 
     max: int = Field(ge=1, le=1_000, description="Calls that wait at once; one more is refused.")
     wait: Annotated[Duration, AfterValidator(_check_wait)] = Field(description="The longest wait, at most 60s.")
+
+
+Times = Annotated[
+    int,
+    PlainValidator(_parse_times),
+    PlainSerializer(write_times, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_TIMES.pattern}$", "examples": ["5x", "2.5x"]}),
+]
 
 
 class ConcurrencyDocument(_Document):
@@ -175,6 +203,23 @@ class SpendDocument(_Document):
     over: OverDocument | None = None
 
 
+class SpikeDocument(_Document):
+    """What is taken for unusual, by the account's own past. No cap: it is seen in the ledger, after the calls."""
+
+    meter: Annotated[str, AfterValidator(_check_meter), Field(examples=["price", "calls"])] = Field(
+        description="What is counted: calls, or what a spend limit counts too."
+    )
+    per: Literal["hour", "day"] = Field(description="What is compared, by the calendar in the policy's time zone.")
+    over: Times = Field(description="How many times of what is usual for the account is a spike.")
+    least: Limit = Field(description="Below it nothing is a spike.")
+    by: Annotated[list[Literal["account"]], Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description="In a tenant's limits: each account by its own past; all together when left out."
+    )
+    then: Literal["alert", "stop"] = Field(
+        default="alert", description="Tell somebody; or refuse the account's calls too, until an operator resumes it."
+    )
+
+
 def _one_for_all(value: object) -> object:
     return [{"max": value}] if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -196,6 +241,9 @@ class LimitsDocument(_Document):
     ] = Field(default=None, min_length=1, max_length=64, description="Calls in flight at once.")
     rate: list[RateDocument] = Field(default=[], max_length=256)
     spend: list[SpendDocument] = Field(default=[], max_length=16)
+    spikes: list[SpikeDocument] | None = Field(
+        default=None, min_length=1, max_length=16, description="What is unusual by the account's own past."
+    )
 
 
 __all__ = [
@@ -206,5 +254,7 @@ __all__ = [
     "QueueDocument",
     "RateDocument",
     "SpendDocument",
+    "SpikeDocument",
     "bytes_of",
+    "write_times",
 ]

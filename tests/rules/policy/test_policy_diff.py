@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rules.limits.limit import Limits
 from rules.policy.compile import Account, Connection, PolicySet, TenantPolicy, compile_policy
 from rules.policy.diff import Summary, summarise
 from rules.policy.load import load_policy, parse_policy
@@ -65,6 +66,10 @@ NARROW = "acme/agent: no longer allow read: GET tickets /api/**"
 
 OPENAI = builtin("openai")
 BOOK = "" if OPENAI is None else OPENAI.digest[:19]
+
+SPIKE = "max: 10, per: second}]\n      spikes: [{meter: price, per: hour, over: %s, least: 1 USD, then: %s}]"
+STOP = "acme/agent: stop at a spike of price in USD per hour"
+TELL = "acme/agent: alert at a spike of price in USD per hour"
 
 # (what, replaced by what, opens, closes, changes)
 CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
@@ -301,11 +306,31 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
         "price_micros", "currency", "book", "max_tokens", "known", "account", "mode",
         "denied_keys", "unsafe_plaintext",  # told of for the tenant; follows from scheme
     }  # fmt: skip
+    assert {field.name for field in fields(Limits)} == {"slots", "rates", "spends", "spikes"}
     assert {field.name for field in fields(TenantPolicy)} == {
         "tenant", "digest", "timezone", "roles", "accounts", "connections", "denied_keys", "keep_inputs_seconds",
         "limits", "workflows", "alerts",
         "_destinations",  # follows from connections
     }  # fmt: skip
+
+
+def test_a_spike_that_stops_is_a_bound_and_one_that_alerts_is_none() -> None:
+    def with_spike(over: str, then: str, least: str = "1 USD") -> PolicySet:
+        spike = (SPIKE % (over, then)).replace("1 USD", least)
+        return policy(BASE.replace("max: 10, per: second}]", spike))
+
+    none, low, high = policy(BASE), with_spike("2x", "stop"), with_spike("5x", "stop")
+    five, two = "over 5x, at least 1 USD", "over 2x, at least 1 USD"
+    assert summarise(none, high) == Summary((), (f"{STOP} {five}, was none",), ())
+    assert summarise(high, none) == Summary((f"{STOP} none, was {five}",), (), ())
+    assert summarise(high, low) == Summary((), (f"{STOP} {two}, was {five}",), ())
+    assert summarise(low, high) == Summary((f"{STOP} {five}, was {two}",), (), ())
+    mixed = with_spike("2x", "stop", "3 USD")
+    assert summarise(high, mixed) == Summary((), (), (f"{STOP} over 2x, at least 3 USD, was {five}",))
+    assert summarise(none, with_spike("2.5x", "alert")).changes == (f"{TELL} over 2.5x, at least 1 USD, was none",)
+    assert summarise(with_spike("5x", "alert"), high) == Summary(
+        (), (f"{STOP} {five}, was none",), (f"{TELL} none, was {five}",)
+    )
 
 
 def test_an_account_and_a_tenant_that_go_close_as_a_whole() -> None:

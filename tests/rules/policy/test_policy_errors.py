@@ -40,6 +40,8 @@ READ = "{id: read, allow: {connection: tickets, methods: [GET], path: /api/**}}"
 OWNERS = "    owners: {accountable: ana@acme.example, system: it@acme.example, risk: risk@acme.example}\n"
 SPEND = "      spend:"
 RATES = "      rate: [{}]\n      spend:"
+SPIKES = "      spikes: [{}]\n      spend:"
+SPIKE = "meter: price, per: hour, over: 5x"
 RATE = "{connection: models, max: 1, per: day}"
 
 CASES = [
@@ -72,6 +74,20 @@ CASES = [
     ("per: day}", "per: day, alert: 80}", 10, 59, "not a share", "80%"),
     ("per: day}", "per: day, alert: [80%, 80%]}", 10, 59, "not a share", "80%"),
     ("per: day}", "per: day, over: {approve: lead, hard: 9 USD}}", 10, 68, "no role lead", "none is declared"),
+    (SPEND, SPIKES.format("{meter: prize, per: hour, over: 5x, least: 1}"), 10, 24, "of agent counts prize", "calls"),
+    (SPEND, SPIKES.format("{meter: price, per: week, over: 5x, least: 1 USD}"), 10, 36, "not one of", "known here"),
+    (SPEND, SPIKES.format("{meter: price, per: hour, over: 1.4x, least: 1 USD}"), 10, 48, "it is usual", "1.5x"),
+    (SPEND, SPIKES.format("{meter: price, per: hour, over: 5, least: 1 USD}"), 10, 48, "not a multiple", "5x"),
+    (SPEND, SPIKES.format(f"{{{SPIKE}}}"), 10, 16, "lacks least", "add least"),
+    (SPEND, SPIKES.format(f"{{{SPIKE}, least: 1 EUR}}"), 10, 59, "of agent count USD", "in USD"),
+    (SPEND, SPIKES.format(f"{{{SPIKE}, least: 1 USD, by: [account]}}"), 10, 70, "this is agent's alone", "remove by"),
+    (SPEND, SPIKES.format(f"{{{SPIKE}, least: 1 USD, then: stopp}}"), 10, 72, "not one of", "stop?"),
+    (SPEND, SPIKES.format("{meter: calls, per: day, over: 5x, least: 1 USD}"), 10, 58, "calls are counted", "number"),
+    (
+        SPEND,
+        SPIKES.format(f"{{{SPIKE}, least: 1 USD}}, {{{SPIKE}, least: 2 USD}}"),
+        10, 67, "a second alert per hour", "keep one",
+    ),
     ("[GET]", "[get]", 12, 59, "upper-case", "write GET"),
     ("[GET]", "[GTE]", 12, 59, "not a method", "did you mean GET?"),
     ("[GET]", "[TRACE]", 12, 59, "not a method", "known here"),
