@@ -27,6 +27,7 @@ from control.local_fleet import LocalFleet
 from control.local_inputs import LocalInputs
 from control.local_limits import LocalLimits
 from control.local_spending import LocalSpending
+from control.local_suspensions import LocalSuspensions
 from control.observed import observed_warnings
 from control.operations import (
     Act,
@@ -59,7 +60,8 @@ from control.state import (
     StateRefused,
     StateUnavailable,
 )
-from control.status_views import Access, ActiveRevocation, InFlightCall, LedgerStatus, Status
+from control.status_views import Access, ActiveRevocation, InFlightCall, LedgerStatus, Status, SuspensionShown
+from control.suspension_views import SuspensionOperations
 from credentials.actor import Actor
 from credentials.revocation import RevocationRefused, Target, TargetKind
 from credentials.secret import Secret
@@ -85,6 +87,7 @@ class Local:
         self.alerts: AlertOperations = LocalAlerts(state, actor, node)
         self.limits: LimitOperations = LocalLimits(state, node)
         self.spending: SpendOperations = LocalSpending(state, actor)
+        self.suspensions: SuspensionOperations = LocalSuspensions(state, actor, node)
 
     def status(self) -> Status:
         """See `Operations.status`."""
@@ -108,10 +111,8 @@ class Local:
             ),
             faults=state.faults,
             epoch=state.revocations.epoch,
-            revocations=tuple(
-                ActiveRevocation(order.epoch, str(order.target), order.at.strftime("%Y-%m-%dT%H:%M:%SZ"), order.reason)
-                for order in state.revocations.active()
-            ),
+            revocations=tuple(map(ActiveRevocation.of, state.revocations.active())),
+            suspensions=tuple(map(SuspensionShown.of, state.suspensions.all())),
             ledger=LedgerStatus(head.log, head.size, head.lag_records, head.lag_seconds, head.halted),
             running=node is not None,
             pid=None if node is None else node.pid,

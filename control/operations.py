@@ -19,6 +19,7 @@ from control.limit_views import LimitOperations
 from control.policy_views import PolicyActivation
 from control.spending.views import SpendOperations
 from control.status_views import Access, InFlightCall, Status
+from control.suspension_views import SuspensionOperations
 from credentials.revocation import Target
 from credentials.secret import Secret
 
@@ -251,6 +252,8 @@ class Operations(Protocol):
     """What is used of the limits now."""
     spending: SpendOperations
     """What was spent and achieved."""
+    suspensions: SuspensionOperations
+    """Whose calls are refused for now."""
 
     def status(self) -> Status:
         """What is installed, active and in flight."""

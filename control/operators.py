@@ -103,6 +103,11 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
                 requests.ReplaceWanted,
                 lambda on, r: on.fleet.replace(everything=r.everything),
             ),
+            post(
+                "/resumptions",
+                requests.AccountResumed,
+                lambda on, r: on.suspensions.resume(r.tenant, r.account, r.reason),
+            ),
             post("/restorations", requests.OrderGiven, lambda on, r: on.restore(r.target(), r.reason)),
         ]
     )

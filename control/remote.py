@@ -43,6 +43,7 @@ from control.operations import (
 from control.policy_views import PolicyActivation
 from control.spending.views import OutcomeDeclared, SpendOperations, SpendShown, SpendWanted
 from control.status_views import Access, Status
+from control.suspension_views import Resumed, SuspensionOperations
 from credentials.revocation import Target
 from credentials.secret import Secret
 
@@ -109,6 +110,18 @@ class RemoteAlerts:
         return str(self._ask("POST", "/alerts/test", {"tenant": tenant}))
 
 
+class RemoteSuspensions:
+    """`SuspensionOperations` by asking."""
+
+    def __init__(self, ask: Callable[..., object]) -> None:
+        self._ask = ask
+
+    def resume(self, tenant: str, account: str | None, reason: str) -> Resumed:
+        """See `SuspensionOperations.resume`."""
+        body = {"tenant": tenant, "account": account, "reason": reason}
+        return from_json(Resumed, self._ask("POST", "/resumptions", body))
+
+
 class RemoteLimits:
     """`LimitOperations` by asking."""
 
@@ -161,6 +174,7 @@ class Remote:
         self.alerts: AlertOperations = RemoteAlerts(self._ask)
         self.limits: LimitOperations = RemoteLimits(self._ask)
         self.spending: SpendOperations = RemoteSpending(self._ask)
+        self.suspensions: SuspensionOperations = RemoteSuspensions(self._ask)
 
     def answers(self) -> bool:
         """True when a process accepts connections on the socket."""

@@ -214,6 +214,14 @@ class OrderGiven(TargetNamed):
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
+class AccountResumed(_Strict):
+    """`POST /resumptions`."""
+
+    tenant: Name
+    account: Name | None
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
 class _InputsWanted(_Strict):
     call: Name | None
     tenant: Name | None

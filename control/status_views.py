@@ -1,6 +1,12 @@
 """What operators see of an installation at one moment."""
 
 from dataclasses import dataclass
+from typing import Final, Self
+
+from credentials.revocation import Revocation
+from credentials.suspension import Suspension
+
+_SECOND: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,26 @@ class ActiveRevocation:
     target: str
     at: str
     reason: str
+
+    @classmethod
+    def of(cls, order: Revocation) -> Self:
+        """As operators see it."""
+        return cls(order.epoch, str(order.target), order.at.strftime(_SECOND), order.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class SuspensionShown:
+    """An account whose calls are refused until it is resumed, or a tenant's as a whole."""
+
+    tenant: str
+    account: str | None
+    at: str
+    reason: str
+
+    @classmethod
+    def of(cls, one: Suspension) -> Self:
+        """As operators see it."""
+        return cls(one.tenant, one.account, one.at.strftime(_SECOND), one.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +137,4 @@ class Status:
     in_flight: tuple[InFlightCall, ...]
     degraded: tuple[DegradedControl, ...] = ()
     controls: tuple[FailureMode, ...] = ()
+    suspensions: tuple[SuspensionShown, ...] = ()

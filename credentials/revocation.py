@@ -218,5 +218,10 @@ class Revocations:
 def _check_order(at: datetime, reason: str) -> None:
     if at.utcoffset() != timedelta(0):
         raise ValueError("the time of an order is aware UTC")
+    check_reason(reason)
+
+
+def check_reason(reason: str) -> None:
+    """Raises `RevocationRefused` for what is no reason of an order."""
     if not reason.strip() or len(reason) > MAX_REASON_CHARS or not reason.isprintable():
         raise RevocationRefused(f"a reason is one printable line of 1 to {MAX_REASON_CHARS} characters")

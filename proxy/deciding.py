@@ -79,7 +79,9 @@ class Deciding:
     async def classify(self, journey: Journey, live: LiveCall, call: Call) -> Facts:
         """(3) The facts: what the call asks for, with its body's value and the service's answer to a lookup where they
         have to be there to judge it. Raises `RequestRefused` and `CallRefused`."""
-        facts = understood(call, self._gather(journey, call))
+        gathered = self._gather(journey, call)
+        self.refuse_suspended(call)
+        facts = understood(call, gathered)
         if judged_by_body(call, facts):
             facts = await self._intake.read(journey, live, call, facts)
         if facts.content is not None and is_mcp(journey):
@@ -94,6 +96,17 @@ class Deciding:
             journey.credential = credential_for(self._world, facts)
             facts = await self._lookups.ask(journey, live, call, facts, want)
         return facts
+
+    def refuse_suspended(self, call: Call) -> None:
+        """Raises `CallRefused` where the call's account is suspended now: asked before anything is read or looked up,
+        and again before each sending."""
+        principal = call.principal
+        suspension = self._world.suspensions.check(principal.tenant, principal.account)
+        if suspension is not None:
+            since = suspension.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+            raise CallRefused(
+                Reason(Code.ACCOUNT_SUSPENDED, f"{suspension} is suspended since {since}: {suspension.reason}")
+            )
 
     async def _used(self, journey: Journey, call: Call, facts: Facts) -> Used | None:
         """What the call may use, where that is what it costs, or a limit counts it."""

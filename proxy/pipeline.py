@@ -249,6 +249,7 @@ class Pipeline:
         self, journey: Journey, call: Call, live: LiveCall, allowed: Allowed, connection: Connection, head: Head
     ) -> bool:
         for number in range(1, MAX_ATTEMPTS + 1):
+            self._deciding.refuse_suspended(call)
             if journey.timing is not Timing.ALWAYS:
                 allowed = await self._deciding.again(journey, call, allowed)
             committed = await self._commit(journey, call, live, allowed, head, number)

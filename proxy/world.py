@@ -7,6 +7,7 @@ from typing import Protocol
 from credentials.identifier import Identifier
 from credentials.revocation import Revocations
 from credentials.secret import Secret
+from credentials.suspension import Suspensions
 from rules.policy.compile import PolicySet
 
 type Clock = Callable[[], datetime]
@@ -34,6 +35,11 @@ class World(Protocol):
     @property
     def revocations(self) -> Revocations:
         """Every revocation in force."""
+        ...
+
+    @property
+    def suspensions(self) -> Suspensions:
+        """Every account whose calls are refused for now."""
         ...
 
     @property

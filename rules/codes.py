@@ -47,6 +47,7 @@ class Code(StrEnum):
     # (3) classify, (4) decide
     NO_POLICY = "no_policy"
     ACCOUNT_UNKNOWN = "account_unknown"
+    ACCOUNT_SUSPENDED = "account_suspended"
     DESTINATION_UNKNOWN = "destination_unknown"
     DESTINATION_FORBIDDEN = "destination_forbidden"
     RULE_DENIED = "rule_denied"
@@ -139,6 +140,12 @@ TABLE: dict[Code, Entry] = {
     ),
     Code.NO_POLICY: Entry(403, _D, "No policy is active", "An operator has to apply a policy first."),
     Code.ACCOUNT_UNKNOWN: Entry(403, _D, "Unknown service account", "Ask the platform team to declare this account."),
+    Code.ACCOUNT_SUSPENDED: Entry(
+        403,
+        _G,
+        "Service account suspended",
+        "Stop and do not retry. Its owner looks into it, and an operator runs exeat resume; the credential stays good.",
+    ),
     Code.DESTINATION_UNKNOWN: Entry(
         403, _D, "Destination is no connection of this tenant", "Ask the platform team for a connection to this host."
     ),

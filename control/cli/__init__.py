@@ -42,6 +42,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("secret", "secret", "secret", "Set, list and remove the secrets of connections."),
     Entry("token", "token", "token", "Issue, renew and inspect agents' credentials."),
     Entry("revoke", "revoke", "revoke", "Stop a credential, an account, a tenant or everything, now."),
+    Entry("resume", "resume", "resume", "Let the calls of a suspended account out again."),
     Entry("restore", "revoke", "restore", "Let a revoked target be issued new credentials."),
     Entry("ca", "ca", "ca", "Show, export and replace the authority that agents trust."),
     Entry("status", "status", "status", "Say what is installed, active and in flight."),

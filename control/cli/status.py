@@ -5,7 +5,7 @@ import click
 from control.cli.connect import operations
 from control.cli.invocation import Invocation, columns, command_options, counted
 from control.codec import to_json
-from control.status_views import InFlightCall, Status
+from control.status_views import InFlightCall, Status, SuspensionShown
 
 
 @click.command(short_help="Say what is installed, active and in flight.")
@@ -48,6 +48,7 @@ def describe(now: Status) -> str:
         ("revoked", f"{order.target}  since {order.at}  epoch {order.epoch}  {order.reason}")
         for order in now.revocations
     )
+    rows.extend(("SUSPENDED", f"{_place(one)}  since {one.at}  {one.reason}") for one in now.suspensions)
     ledger = counted(now.ledger.records, "record")
     if now.ledger.lag_records:
         ledger += f", {now.ledger.lag_records} not yet durable for {now.ledger.lag_seconds:.3f} s"
@@ -59,6 +60,10 @@ def describe(now: Status) -> str:
     if now.in_flight:
         text += "\nin flight\n" + columns([in_flight_row(call) for call in now.in_flight], indent="  ")
     return text
+
+
+def _place(one: SuspensionShown) -> str:
+    return f"tenant {one.tenant}" if one.account is None else f"{one.tenant}/{one.account}"
 
 
 def door_url(door: str) -> str:

@@ -18,6 +18,7 @@ from control.state.state import State
 from credentials.actor import Actor
 from credentials.revocation import Revocation, Revocations, Target, TargetKind
 from credentials.secret import Secret
+from credentials.suspension import Suspension, Suspensions
 from proxy.engine.authority import Authority
 from rules.policy.compile import PolicySet
 
@@ -40,6 +41,7 @@ class Snapshot:
     policy: PolicySet | None
     policy_epoch: int
     revocations: Revocations
+    suspensions: Suspensions
     secrets: Secrets
     commitment_keys: Mapping[str, bytes]
     authority: Authority
@@ -65,6 +67,7 @@ class Snapshot:
             policy,
             epoch,
             state.revocations,
+            state.suspensions,
             state.secrets_in_force,
             state.commitment_keys,
             authority,
@@ -96,6 +99,11 @@ def changes(old: Snapshot | None, new: Snapshot, number: int, key: Ed25519Privat
                 _written(order) for target, order in new.revocations.orders().items() if before.get(target) is not order
             ],
         }
+    if old is None or old.suspensions is not new.suspensions:
+        body["suspensions"] = [
+            [one.tenant, one.account, one.at.isoformat(), one.reason, _actor(one.actor)]
+            for one in new.suspensions.all()
+        ]
     if old is None or old.secrets is not new.secrets:
         body["secrets"] = [
             [tenant, name, version, blob(secret.reveal())] for (tenant, name), (secret, version) in new.secrets.items()
@@ -121,15 +129,19 @@ def _signed(body: dict[str, Any], blobs: tuple[bytes, ...], key: Ed25519PrivateK
 
 
 def _written(order: Revocation) -> list[object]:
-    target, actor = order.target, order.actor
+    target = order.target
     return [
         order.epoch,
         [target.kind.value, target.tenant, target.name],
         order.at.isoformat(),
         order.reason,
-        [actor.kind, actor.id, actor.name],
+        _actor(order.actor),
         order.active,
     ]
+
+
+def _actor(actor: Actor) -> list[str]:
+    return [actor.kind, actor.id, actor.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +213,7 @@ def _made(old: Snapshot | None, message: Message) -> Snapshot:
     if snapshot is None:
         identity = body["identity"]
         snapshot = Snapshot(
-            None, 0, Revocations(), {}, {}, Authority.from_pem(blobs[body["authority"]]),
+            None, 0, Revocations(), Suspensions(), {}, {}, Authority.from_pem(blobs[body["authority"]]),
             blobs[identity["thumbprints"]], {kid: blobs[at] for kid, at in identity["keys"]}, identity["origin"],
         )  # fmt: skip
     elif "authority" in body:
@@ -210,6 +222,14 @@ def _made(old: Snapshot | None, message: Message) -> Snapshot:
         told = body["revocations"]
         orders = [_read(order) for order in told["orders"]]
         snapshot = replace(snapshot, revocations=snapshot.revocations.skip_to(told["epoch"]).with_orders(orders))
+    if "suspensions" in body:
+        snapshot = replace(
+            snapshot,
+            suspensions=Suspensions.of(
+                Suspension(tenant, account, datetime.fromisoformat(at), reason, Actor(*actor))
+                for tenant, account, at, reason, actor in body["suspensions"]
+            ),
+        )
     if "secrets" in body:
         key = snapshot.thumbprint_key
         secrets = {

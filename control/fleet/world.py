@@ -8,6 +8,7 @@ from control.fleet.snapshot import Snapshot
 from credentials.identifier import Identifier
 from credentials.revocation import Revocations
 from credentials.secret import Secret
+from credentials.suspension import Suspensions
 from rules.policy.compile import PolicySet
 
 LEASE_SECONDS: Final = 3.0
@@ -51,6 +52,11 @@ class WorkerWorld:
     def revocations(self) -> Revocations:
         """Every order that control has told."""
         return self._now.revocations
+
+    @property
+    def suspensions(self) -> Suspensions:
+        """Every account whose calls are refused for now."""
+        return self._now.suspensions
 
     def secret(self, tenant: str, name: str) -> tuple[Secret, int] | None:
         """The secret and its version; None when it is not set."""

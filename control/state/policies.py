@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from rules.policy.compile import PolicySet, canonical_json, compile_policy, read
 from rules.policy.load import MAX_ERRORS, load_policy
 from rules.policy.source import PolicyInvalid, PolicySource, PolicyWarning
 
+_DECLARED: Final = ("commit", "author", "approver", "reason")
 MAX_DECLARED_CHARS: Final = 128
 MAX_REASON_CHARS: Final = 500
 """As of a revocation."""
@@ -313,3 +314,10 @@ def _check_declared(declared: dict[str, str]) -> None:
         most = MAX_REASON_CHARS if name == "reason" else MAX_DECLARED_CHARS
         if not 1 <= len(value) <= most or not value.isprintable():
             raise StateRefused("declared_invalid", f"{name} is one printable line of 1 to {most} characters")
+
+
+def declared_of(given: Mapping[str, str | None]) -> dict[str, str]:
+    """What was declared, in the order of the record."""
+    if unknown := given.keys() - set(_DECLARED):
+        raise TypeError(f"a policy's origin has no {', '.join(sorted(unknown))}")
+    return {name: value for name in _DECLARED if (value := given.get(name)) is not None}

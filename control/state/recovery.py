@@ -20,6 +20,7 @@ from control.state.journal import Entry, Journal
 from control.state.ledger_port import LedgerPort
 from control.state.policies import Policies
 from control.state.revocations import Order, StopOrders
+from control.state.suspensions import RESUMED, contradiction
 from control.stores.limits import EmbeddedReservations
 from control.stores.limits_replay import LimitsSnapshot, LimitsStore, Replay, SnapshotRefused
 from credentials.actor import SYSTEM
@@ -148,6 +149,8 @@ class Recovery:
             named = cast("dict[str, Any]", entry.content["target"])
             target = Target(TargetKind(named["kind"]), named["tenant"], named["name"])
             self.orders.revoke(target, f"the restore of epoch {entry.content['epoch']} was not confirmed", SYSTEM)
+        elif entry.content.get("act") == RESUMED:
+            self.journal.submit("operator.act", entry.tenant, contradiction(entry.content))
 
     def _agree_on_policy(self) -> None:
         """(3)"""

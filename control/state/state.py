@@ -8,27 +8,25 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
-from typing import Final, Self
-from zoneinfo import ZoneInfo
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from control.alerts.fold import AlertsFold
-from control.following import Follower
 from control.inputs import KeptInputs
-from control.spending.fold import SpendingFold
 from control.state.clock import Clock
 from control.state.commitment_keys import CommitmentKeys
 from control.state.errors import StateError, StateInvalid, StateUnavailable
 from control.state.folder import Folder
+from control.state.following import follower_of
 from control.state.journal import Journal
 from control.state.ledger_port import LedgerPort
 from control.state.opening import Ground, Join, open_ground
 from control.state.outbox import Outbox
-from control.state.policies import Activation, Applied, Policies, Stored
+from control.state.policies import Activation, Applied, Policies, Stored, declared_of
 from control.state.recovery import OPENED, Recovery
 from control.state.revocations import RestoreDone, RevocationDone, StopOrders
 from control.state.sealing import THUMBPRINTS, Secrets, SecretVersion, missing_secrets
+from control.state.suspensions import SuspensionStore
 from control.state.tokens import Tokens
 from control.stores.limits import EmbeddedReservations
 from control.stores.limits_replay import LimitsSnapshot, LimitsStore
@@ -38,14 +36,13 @@ from credentials.identifier import Identifier
 from credentials.principal import Principal
 from credentials.revocation import Revocations, Target
 from credentials.secret import Secret
+from credentials.suspension import Suspensions
 from credentials.tokens import IssuedToken, TokenIssuer, TokenVerifier
 from ledger import LedgerError, Receipt
 from rules.policy.compile import KEEP_INPUTS_SECONDS, PolicySet
 from rules.policy.source import PolicySource
 
 logger = logging.getLogger("exeat.state")
-
-_DECLARED: Final = ("commit", "author", "approver", "reason")
 
 
 class State:
@@ -81,11 +78,11 @@ class State:
         """What calls were decided on; `start` it where calls come."""
         self.alerts = Outbox(ground.database, self._journal, clock, lambda: self.policy)
         """What somebody should hear of; a `Deliverer` sends it."""
-        folds = (
-            SpendingFold(self._zone_of),
-            AlertsFold(lambda: self.policy, self.alerts.raise_alert, clock),
+        self.suspended = SuspensionStore(ground.database, self._journal, self.alerts, clock)
+        """Whose calls are refused for now; what an operator ends."""
+        self.following = follower_of(
+            folder, lambda: self.policy, self.alerts, self.suspended, clock, lambda: self.ledger.head().size
         )
-        self.following = Follower(folder.followed, folder.ledger, folds, lambda: self.ledger.head().size)
         """What is made of the ledger afterwards; `start` it where calls come."""
         self.reservations = EmbeddedReservations(wall_seconds=clock)
         """Counted from the ledger; the proxy reserves here."""
@@ -121,6 +118,7 @@ class State:
         try:
             self._policies.load()
             self._orders.load()
+            self.suspended.load()
             self._secrets.load()
             self._commitments.load()
             opened = self._opened()
@@ -188,6 +186,11 @@ class State:
         return self._orders.current
 
     @property
+    def suspensions(self) -> Suspensions:
+        """Every account whose calls are refused for now."""
+        return self.suspended.current
+
+    @property
     def heard_until(self) -> float:
         """Infinite: what is in force is decided in this process."""
         return math.inf
@@ -197,10 +200,6 @@ class State:
         """What is stored and cannot be used, for health and status; what needs it is denied."""
         policy = () if self._policies.fault is None else (self._policies.fault,)
         return policy + tuple(f"the secret {name} does not open; set it again" for name in self._secrets.broken)
-
-    def _zone_of(self, tenant: str) -> ZoneInfo:
-        policy = None if self.policy is None else self.policy.tenants.get(tenant)
-        return ZoneInfo("UTC") if policy is None else policy.timezone
 
     def secret(self, tenant: str, name: str) -> tuple[Secret, int] | None:
         """The secret and its version; None when it is not set."""
@@ -235,7 +234,7 @@ class State:
         `author`, `approver` or `reason`, is recorded so.
         """
         with self._changes:
-            applied = self._policies.apply(source, actor, _declared(declared), self._commitments.ensure)
+            applied = self._policies.apply(source, actor, declared_of(declared), self._commitments.ensure)
             self._commitments.load()
             return applied
 
@@ -243,7 +242,7 @@ class State:
         """A policy that was active before is active again; as `apply_policy`. See `Policies.roll_back` for `to`."""
         with self._changes:
             try:
-                applied = self._policies.roll_back(to, actor, _declared(declared), self._commitments.ensure)
+                applied = self._policies.roll_back(to, actor, declared_of(declared), self._commitments.ensure)
             except StoreUnavailable as error:
                 raise StateUnavailable(f"{error}; the last policy stays active") from error
             self._commitments.load()
@@ -391,10 +390,3 @@ class State:
 
     def __repr__(self) -> str:
         return f"State({os.fspath(self.directory)!r}, instance={self.instance})"
-
-
-def _declared(given: Mapping[str, str | None]) -> dict[str, str]:
-    """What was declared, in the order of the record."""
-    if unknown := given.keys() - set(_DECLARED):
-        raise TypeError(f"a policy's origin has no {', '.join(sorted(unknown))}")
-    return {name: value for name in _DECLARED if (value := given.get(name)) is not None}

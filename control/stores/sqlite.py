@@ -55,6 +55,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX deliveries_by_state ON deliveries (state, next_at)",
         "CREATE INDEX deliveries_by_destination ON deliveries (tenant, destination, state, at)",
     ),
+    (
+        """CREATE TABLE suspensions (
+            tenant TEXT NOT NULL, account TEXT NOT NULL, at TEXT NOT NULL, reason TEXT NOT NULL, actor TEXT NOT NULL,
+            PRIMARY KEY (tenant, account)) WITHOUT ROWID""",
+    ),
 )
 """Statements that lead from schema N to N + 1. Released ones are never edited; a change is a new entry."""
 

@@ -161,6 +161,7 @@ def test_a_database_from_before_declared_origins_is_brought_up(tmp_path: Path) -
         applied(state, tmp_path, FIRST)
     with sqlite3.connect(tmp_path / "state" / "exeat.sqlite") as connection:
         connection.execute("ALTER TABLE activations DROP COLUMN declared")
+        connection.execute("DROP TABLE suspensions")
         connection.execute("DROP TABLE deliveries")
         connection.execute("DROP TABLE alerts")
         connection.execute("PRAGMA user_version = 1")

@@ -15,6 +15,7 @@ from credentials.identifier import Identifier
 from credentials.revocation import Revocations
 from credentials.secret import Secret
 from credentials.signing import SigningKey
+from credentials.suspension import Suspensions
 from credentials.tokens import TokenIssuer, TokenVerifier
 from ledger import Ledger, MemoryLockStore, Record, read_records
 from proxy.config import GateConfig
@@ -36,6 +37,7 @@ class MemoryWorld:
     identifier: Identifier
     issuer: TokenIssuer
     revocations: Revocations = field(default_factory=Revocations)
+    suspensions: Suspensions = field(default_factory=Suspensions)
     policy_epoch: int = 1
     heard_until: float = math.inf
     secrets: dict[tuple[str, str], tuple[Secret, int]] = field(default_factory=dict)

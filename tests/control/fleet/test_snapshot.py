@@ -11,6 +11,7 @@ from control.fleet.snapshot import Follower, Snapshot, SnapshotRefused, changes
 from credentials.actor import Actor
 from credentials.revocation import Revocations, Target, TargetKind
 from credentials.secret import Secret
+from credentials.suspension import Suspension, Suspensions
 from proxy.engine.authority import Authority
 from rules.policy.compile import PolicySet
 from tests.worlds.gate import write_policy
@@ -19,6 +20,7 @@ KEY = Ed25519PrivateKey.generate()
 ACTOR = Actor("uid", "1000", "ana")
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 ACCOUNT = Target(TargetKind.ACCOUNT, "acme", "agent")
+SUSPENDED = Suspension("acme", "agent", NOW, "a spike", ACTOR)
 POLICY = """
 exeat: 1
 tenant: acme
@@ -42,6 +44,7 @@ def first(policy: PolicySet) -> Snapshot:
         policy=policy,
         policy_epoch=7,
         revocations=Revocations().revoke(ACCOUNT, NOW, "INC-1", ACTOR),
+        suspensions=Suspensions.of([SUSPENDED]),
         secrets={("acme", "api/key"): (Secret("sk_1", thumbprint_key=b"t" * 32), 3)},
         commitment_keys={"acme": b"c" * 32},
         authority=Authority.create(),
@@ -101,6 +104,20 @@ def test_a_restored_target_is_told(first: Snapshot, follower: Follower) -> None:
     assert follower.current is not None
     assert follower.current.revocations == second.revocations
     assert follower.current.revocations.closed("acme", "agent") is None
+
+
+def test_who_is_suspended_is_told_and_who_no_longer_is(first: Snapshot, follower: Follower) -> None:
+    assert follower.current is not None
+    assert follower.current.suspensions.check("acme", "agent") == SUSPENDED
+    whole = Suspension("globex", None, NOW, "a spike", ACTOR)
+    second = replace(first, suspensions=first.suspensions.plus(whole).minus(SUSPENDED))
+    message = tell(follower, first, second, 2)
+    assert message.body.keys() == {"number", "whole", "suspensions"}
+    assert follower.current.suspensions.all() == (whole,)
+    assert follower.current.suspensions.check("globex", "anybody") == whole
+    assert follower.current.suspensions.check("acme", "agent") is None
+    tell(follower, second, replace(second, suspensions=Suspensions()), 3)
+    assert follower.current.suspensions.all() == ()
 
 
 def test_a_secret_that_is_gone_is_gone(first: Snapshot, follower: Follower) -> None:
