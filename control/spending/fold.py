@@ -117,9 +117,9 @@ class SpendingFold:
         status = result["http"] if answered else 0
         failed = not 200 <= status < 400
         # Something counts it, and nothing was set aside: it repeats what was charged before, under the same key.
-        repeated = most is not None and bool(most["budget"]) and not any(_amounts(most).values())
+        repeated = most is not None and bool(most["budget"]) and not any(amounts_of(most).values())
         chunk.call(who, status, ts, attempt=body["attempt"], repeated=repeated)
-        for meter, micros in ({} if cost is None else _amounts(cost)).items():
+        for meter, micros in ({} if cost is None else amounts_of(cost)).items():
             if micros:
                 chunk.cost(who, meter, unit_of(meter, cost), micros, failed=failed, retried=body["attempt"] > 1)
 
@@ -218,5 +218,6 @@ class _Chunk:
         )
 
 
-def _amounts(cost: Mapping[str, Any]) -> dict[str, int]:
+def amounts_of(cost: Mapping[str, Any]) -> dict[str, int]:
+    """Micro-units by meter, of a record's cost."""
     return {PRICE: int(cost["micro"]), **cost.get("units", {})}

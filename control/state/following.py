@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from control.alerts.fold import AlertsFold
 from control.following import Follower
 from control.spending.fold import SpendingFold
+from control.spending.spikes import SpikesFold
 from control.state.clock import Clock
 from control.state.folder import Folder
 from control.state.outbox import Outbox
@@ -28,5 +29,9 @@ def follower_of(
         of_tenant = None if of_all is None else of_all.tenants.get(tenant)
         return ZoneInfo("UTC") if of_tenant is None else of_tenant.timezone
 
-    folds = (SpendingFold(zone_of), AlertsFold(policy, alerts.raise_alert, clock))
+    folds = (
+        SpendingFold(zone_of),
+        AlertsFold(policy, alerts.raise_alert, clock),
+        SpikesFold(policy, zone_of, alerts.raise_alert, suspended.suspend, clock),
+    )
     return Follower(folder.followed, folder.ledger, folds, size)
