@@ -172,8 +172,8 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(accounts: dict[str, str], workers: int = 2) -> Iterator[Fleet]:
-    """A running fleet; `accounts` says the limits of each."""
+def fleet(accounts: dict[str, str], workers: int = 2, home: Path | None = None) -> Iterator[Fleet]:
+    """A running fleet; `accounts` says the limits of each, `home` where its state is, if it is to have one."""
     folder = Path(tempfile.mkdtemp(prefix="exeat-v-"))
     server = Valkey(folder)
     server.start()
@@ -183,7 +183,7 @@ def fleet(accounts: dict[str, str], workers: int = 2) -> Iterator[Fleet]:
             policy = POLICY.format(port=origin.port, accounts=written)
             files = {"lab-ca.pem": origin.authority.pem}
             options = ("--workers", str(workers), "--redis", server.url, "--drain", "5")
-            with running(policy=policy, files=files, secrets={"lab": SECRET}, options=options) as product:
+            with running(home, policy=policy, files=files, secrets={"lab": SECRET}, options=options) as product:
                 here = Fleet(product, origin, server)
                 here.wait(here.whole)
                 yield here
