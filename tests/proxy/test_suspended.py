@@ -60,3 +60,28 @@ async def test_what_is_in_flight_ends_as_it_would(tmp_path: Path) -> None:
         here.gate.world.suspensions = suspended()
         go_on.set()
         assert (await asked).status == 200
+
+
+async def test_what_was_decided_before_and_not_sent_yet_is_not_sent(tmp_path: Path) -> None:
+    async with town(tmp_path, limits="concurrency: 1") as here, here.agent() as agent:
+        head = "POST /things/1 HTTP/1.1\r\nHost: saas.test\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nab"
+        agent.writer.write(head.encode())
+        while [call.phase for call in await asyncio.to_thread(here.gate.gate.in_flight)] != ["body"]:
+            await asyncio.sleep(0.01)
+        here.gate.world.suspensions = suspended()
+        agent.writer.write(b"cd")
+        answer = await agent.read_answer("POST")
+        assert (answer.status, json.loads(answer.body)["code"]) == (403, "account_suspended")
+        assert here.origin.requests == []
+        assert await here.gate.records("call.intent") == []
+        here.gate.world.suspensions = Suspensions()
+        async with here.agent() as again:
+            assert (await again.request("GET", "/things/2")).status == 200, "its slot was given back"
+
+
+async def test_nothing_is_read_of_it_first(tmp_path: Path) -> None:
+    async with town(tmp_path) as here, here.agent() as agent:
+        here.gate.world.suspensions = suspended()
+        agent.writer.write(b"POST /things/1 HTTP/1.1\r\nHost: saas.test\r\nContent-Length: 4\r\n\r\nab")
+        async with asyncio.timeout(5):
+            assert (await agent.read_answer("POST")).status == 403
