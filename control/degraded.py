@@ -205,6 +205,7 @@ def sources_of(state: State, lost: Callable[[], int] = lambda: 0) -> dict[str, S
     return {
         "ledger": lambda: state.ledger.head().halted,
         "inputs": Losses(lambda: kept.losses.fault, all_lost, "decision inputs of calls"),
+        "followed": lambda: state.following.fault,
         "stored": lambda: "; ".join(state.faults) or None,
     }
 

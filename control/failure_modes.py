@@ -30,6 +30,7 @@ MODES: Final = (
     _mode("ledger", "closed", Code.LEDGER_UNAVAILABLE, watched=True),
     _mode("disk", "closed", Code.LEDGER_UNAVAILABLE),
     _mode("inputs", "open", watched=True),
+    _mode("followed", "open", watched=True),
     _mode("names", "closed", Code.UPSTREAM_UNREACHABLE),
     _mode("upstream", "closed", Code.UPSTREAM_UNREACHABLE, Code.UPSTREAM_TIMEOUT, Code.UPSTREAM_PROTOCOL),
     _mode("certificates", "closed", Code.UPSTREAM_UNTRUSTED),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from control.operations import Refused, Unavailable, WrongUse
-from control.spending.fold import KEPT_DAYS, OUTCOME_ACT
+from control.spending.fold import KEPT_DAYS, OUTCOME_ACT, SpendingFold
 from control.spending.report import rows_of, seen_of
 from control.spending.views import TOLD_APART, OutcomeDeclared, SpendShown, SpendWanted
 from control.state import StateUnavailable
@@ -51,13 +51,13 @@ class LocalSpending:
             if wanted.tenant in (None, name) and wanted.account in (None, account)
         ]
         with _explained():
-            database = self._state.following.caught_up()
+            database = self._state.following.caught_up(SpendingFold.name)
             return SpendShown(since, rows_of(database, wanted, since, outcome_of), seen_of(database, accounts))
 
     def declare(self, tenant: str | None, run: str, workflow: str | None, count: int, note: str) -> OutcomeDeclared:
         """See `SpendOperations.declare`."""
         with _explained():
-            database = self._state.following.caught_up()
+            database = self._state.following.caught_up(SpendingFold.name)
             known = database.query(
                 "SELECT DISTINCT tenant, account, workflow FROM calls WHERE run = ? AND ? IN ('', tenant)",
                 (run, tenant or ""),

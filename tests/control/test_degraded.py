@@ -163,7 +163,9 @@ def test_losses_are_a_state_while_they_rise(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_process_tells_of_its_ledger_its_inputs_and_what_it_stores(state: State) -> None:
     sources = sources_of(state)
-    assert {name: source() for name, source in sources.items()} == {"ledger": None, "inputs": None, "stored": None}
+    assert {name: source() for name, source in sources.items()} == dict.fromkeys(
+        ("ledger", "inputs", "followed", "stored")
+    )
 
 
 def test_inputs_that_cannot_be_kept_hold_up_no_call_and_show_everywhere() -> None:

@@ -34,5 +34,5 @@ def test_a_row_says_what_the_list_says_and_names_a_test_that_is_there(mode) -> N
 
 
 def test_what_may_go_on_is_said_and_all_else_is_closed() -> None:
-    assert {mode.control for mode in MODES if mode.mode == "open"} == {"inputs"}
+    assert {mode.control for mode in MODES if mode.mode == "open"} == {"inputs", "followed"}
     assert all(mode.codes or mode.control == "workers" for mode in MODES if mode.mode == "closed")

@@ -25,7 +25,7 @@ BLANKET: dict[str, tuple[int, str]] = {
     "proxy/session.py": (1, "the engine's adapter: a crash closes its own wire and nobody else's"),
     "proxy/accepting.py": (1, "one newcomer that cannot be served is logged and closed; the door stays open to others"),
     "proxy/gate.py": (1, "handed to the thread that gave the order, which raises it"),
-    "control/following/follower.py": (1, "a fold's defect is told of and tried again; no call waits for it"),
+    "control/following/follower.py": (2, "a fold's defect is told of and tried again; no call waits for it"),
     "control/operators.py": (1, "an operator gets an answer instead of a cut connection"),
     "control/cli/__init__.py": (1, "Python would exit with 1, and 1 is an answer: no"),
     "control/demo/agent.py": (2, "a client program of the demo, which shows whatever its SDK makes of a cut"),
