@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from control import authority_life, policy_life
 from control.alerts.views import AlertOperations
 from control.authorities import Authorities
 from control.authority_views import AuthoritiesShown, RotationAsked
-from control.failure_modes import MODES
 from control.fleet_views import FleetOperations
 from control.input_views import InputOperations
 from control.limit_views import LimitOperations
@@ -27,8 +25,8 @@ from control.local_fleet import LocalFleet
 from control.local_inputs import LocalInputs
 from control.local_limits import LocalLimits
 from control.local_spending import LocalSpending
+from control.local_status import status_of
 from control.local_suspensions import LocalSuspensions
-from control.observed import observed_warnings
 from control.operations import (
     Act,
     OperationError,
@@ -60,7 +58,7 @@ from control.state import (
     StateRefused,
     StateUnavailable,
 )
-from control.status_views import Access, ActiveRevocation, InFlightCall, LedgerStatus, Status, SuspensionShown
+from control.status_views import Access, InFlightCall, Status
 from control.suspension_views import SuspensionOperations
 from credentials.actor import Actor
 from credentials.revocation import RevocationRefused, Target, TargetKind
@@ -91,39 +89,7 @@ class Local:
 
     def status(self) -> Status:
         """See `Operations.status`."""
-        state, node = self._state, self._node
-        policy, head = state.policy, state.ledger.head()
-        tenants = tuple(policy.tenants.values()) if policy is not None else ()
-        return Status(
-            version=version("exeat"),
-            instance=state.instance,
-            state=str(state.directory),
-            policy=None if policy is None else policy.digest,
-            tenants=tuple(tenant.tenant for tenant in tenants),
-            accounts=sum(len(tenant.accounts) for tenant in tenants),
-            connections=sum(len(tenant.connections) for tenant in tenants),
-            secrets_missing=state.missing_secrets(),
-            warnings=(
-                *(() if node is None else node.warnings()),
-                *state.inputs.warnings(),
-                *state.following.warnings(),
-                *observed_warnings(tenants, datetime.now(UTC)),
-            ),
-            faults=state.faults,
-            epoch=state.revocations.epoch,
-            revocations=tuple(map(ActiveRevocation.of, state.revocations.active())),
-            suspensions=tuple(map(SuspensionShown.of, state.suspensions.all())),
-            ledger=LedgerStatus(head.log, head.size, head.lag_records, head.lag_seconds, head.halted),
-            running=node is not None,
-            pid=None if node is None else node.pid,
-            listening=() if node is None else node.listening,
-            health=None if node is None else node.health,
-            draining=node is not None and node.draining,
-            unsafe=() if node is None else node.unsafe,
-            in_flight=() if node is None else node.in_flight(),
-            degraded=() if node is None else node.episodes.now(),
-            controls=MODES,
-        )
+        return status_of(self._state, self._node)
 
     def access(self) -> Access:
         """See `Operations.access`."""

@@ -1,18 +1,19 @@
 """What is used of the limits, told from the policy in force and the store that decides."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from control.limit_views import BudgetShown, Counters, HolderShown, LimitsShown, SlotsShown
 from control.operations import Refused, Unavailable
+from control.status_views import LimitsUsed
 from control.stores.counted import BudgetUse, Holder
 from control.stores.limits import EmbeddedReservations
 from rules.claims import ReservationsUnavailable
 from rules.limits.claims import slot_key
 from rules.limits.keys import WHOLE_TENANT
-from rules.limits.limit import Budget, Level, Slots
+from rules.limits.limit import Budget, Level, Slots, Spend
 from rules.limits.plan import budget_of
 from rules.limits.windows import window_of
 
@@ -57,32 +58,59 @@ class LocalLimits:
         tenants = {} if policy is None else policy.tenants
         if tenant is not None and tenant not in tenants:
             raise Refused(f"there is no tenant {tenant}", f"Known: {', '.join(tenants) or 'none'}")
-        node = self._node
-        shared = None if node is None else node.counters
-        counters: Counters = OwnCounters(self._state.reservations) if shared is None else shared
-        budgets: list[BudgetShown] = []
-        counted: list[BudgetShown] = []
-        slots: list[SlotsShown] = []
-        for of in tenants.values():
-            if tenant not in (None, of.tenant):
+        asked = [of for of in tenants.values() if tenant in (None, of.tenant)]
+        try:
+            used = list(_used(self._state, self._node, asked))
+        except ReservationsUnavailable as error:
+            raise Unavailable(f"the limits cannot be asked now: {error}", "exeat status says what is wrong.") from error
+        slots = tuple(one for one in used if isinstance(one, SlotsShown))
+        budgets = [one[0] for one in used if not isinstance(one, SlotsShown)]
+        counted = sorted((one for one in budgets if one.by), key=lambda one: one.left / one.max)
+        return LimitsShown(
+            (*(one for one in budgets if not one.by), *counted[:MOST]), slots, max(0, len(counted) - MOST)
+        )
+
+
+def limits_used(state: "State", node: "Node | None") -> LimitsUsed | None:
+    """How much of all limits is used now; None when the store that decides does not answer."""
+    tenants = () if state.policy is None else state.policy.tenants.values()
+    near = full = taken = 0
+    try:
+        for one in _used(state, node, tenants):
+            if isinstance(one, SlotsShown):
+                taken += one.taken
                 continue
-            try:
-                used = {use.key: use for use in counters.budgets(of.tenant)}
-                holders = counters.holders(of.tenant)
-                # Whoever waits for a slot waits for somebody who holds one.
-                taken = sorted({lease for holder in holders for lease in holder.leases})
-                waiting = counters.waiting(of.tenant, taken) if taken and _has_queue(of) else {}
-            except ReservationsUnavailable as error:
-                raise Unavailable(
-                    f"the limits cannot be asked now: {error}", "exeat status says what is wrong."
-                ) from error
-            for level in _levels(of):
-                slots += [_slots(level, one, holders, waiting) for one in level.limits.slots]
-                for spend in level.limits.spends:
-                    budget = budget_of(level, spend)
-                    (counted if budget.by else budgets).extend(_budgets(of, level.scope, budget, used))
-        counted.sort(key=lambda one: one.left / one.max)
-        return LimitsShown((*budgets, *counted[:MOST]), tuple(slots), max(0, len(counted) - MOST))
+            budget, spend = one
+            if not budget.left:
+                full += 1
+            elif spend.alert and (budget.max - budget.left) * 100 >= budget.max * spend.alert[0]:
+                near += 1
+    except ReservationsUnavailable:
+        return None
+    return LimitsUsed(near, full, taken)
+
+
+def _used(
+    state: "State", node: "Node | None", tenants: "Iterable[TenantPolicy]"
+) -> Iterator[SlotsShown | tuple[BudgetShown, Spend]]:
+    """Every budget and slot that the policy in force has, as the store that decides has it.
+
+    Raises `ReservationsUnavailable`.
+    """
+    shared = None if node is None else node.counters
+    counters: Counters = OwnCounters(state.reservations) if shared is None else shared
+    for of in tenants:
+        used = {use.key: use for use in counters.budgets(of.tenant)}
+        holders = counters.holders(of.tenant)
+        # Whoever waits for a slot waits for somebody who holds one.
+        taken = sorted({lease for holder in holders for lease in holder.leases})
+        waiting = counters.waiting(of.tenant, taken) if taken and _has_queue(of) else {}
+        for level in _levels(of):
+            for slots in level.limits.slots:
+                yield _slots(level, slots, holders, waiting)
+            for spend in level.limits.spends:
+                for shown in _budgets(of, level.scope, budget_of(level, spend), used):
+                    yield shown, spend
 
 
 def _levels(policy: "TenantPolicy") -> Iterator[Level]:

@@ -58,6 +58,16 @@ class SuspensionShown:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsUsed:
+    """How much of the limits is used now, in numbers."""
+
+    near: int
+    """Budgets of which a share that the policy names (`alert:`) is used up or set aside, and that are not full."""
+    full: int
+    slots_taken: int
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerStatus:
     """Where the ledger stands."""
 
@@ -138,3 +148,5 @@ class Status:
     degraded: tuple[DegradedControl, ...] = ()
     controls: tuple[FailureMode, ...] = ()
     suspensions: tuple[SuspensionShown, ...] = ()
+    limits: LimitsUsed | None = None
+    """None: the store that decides does not answer."""

@@ -5,7 +5,7 @@ import click
 from control.cli.connect import operations
 from control.cli.invocation import Invocation, columns, command_options, counted
 from control.codec import to_json
-from control.status_views import InFlightCall, Status, SuspensionShown
+from control.status_views import InFlightCall, LimitsUsed, Status, SuspensionShown
 
 
 @click.command(short_help="Say what is installed, active and in flight.")
@@ -49,6 +49,12 @@ def describe(now: Status) -> str:
         for order in now.revocations
     )
     rows.extend(("SUSPENDED", f"{_place(one)}  since {one.at}  {one.reason}") for one in now.suspensions)
+    if now.limits is None:
+        rows.append(("limits", "cannot be asked now"))
+    elif now.limits != LimitsUsed(0, 0, 0):
+        near = counted(now.limits.near, "budget")
+        slots = counted(now.limits.slots_taken, "slot")
+        rows.append(("limits", f"{near} beyond an alert threshold, {now.limits.full} full, {slots} in use"))
     ledger = counted(now.ledger.records, "record")
     if now.ledger.lag_records:
         ledger += f", {now.ledger.lag_records} not yet durable for {now.ledger.lag_seconds:.3f} s"

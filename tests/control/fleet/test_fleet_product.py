@@ -185,6 +185,7 @@ def test_counters_that_cannot_be_reached_deny_and_say_so(here: Fleet) -> None:
     try:
         here.wait(lambda: agent.get("/v1/x").code == "limits_unavailable")
         here.wait(lambda: _degraded(here)["limits"] >= 3)
+        assert here.product.status()["limits"] is None
         assert "exeat_limits_degraded 1" in _metrics(here)
         assert 'exeat_degraded{control="limits"} 1' in _metrics(here)
         with pytest.raises(urllib.error.HTTPError) as refused:
