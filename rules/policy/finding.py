@@ -30,6 +30,7 @@ SHADOWED_RULE: Final = "shadowed-rule"
 WILDCARD_WRITE: Final = "wildcard-write"
 UNKNOWN_BESIDE_DENIED: Final = "unknown-beside-denied"
 NO_LIMITS: Final = "no-limits"
+UNREACHABLE_OUTCOME: Final = "unreachable-outcome"
 NAMES: Final = (
     UNUSED_CONNECTION,
     NO_ALLOW_RULE,
@@ -42,5 +43,6 @@ NAMES: Final = (
     WILDCARD_WRITE,
     UNKNOWN_BESIDE_DENIED,
     NO_LIMITS,
+    UNREACHABLE_OUTCOME,
 )
 """Every warning, as the reference lists them. A name is never given to another."""

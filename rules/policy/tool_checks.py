@@ -1,13 +1,13 @@
 """What must hold between a policy and the catalogue: that services and tools which it names are there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rules.catalogue.catalogue import MCP, Catalogue
 from rules.catalogue.known import KnownService
 from rules.classification import MAX_NAME
 from rules.policy import values
-from rules.policy.finding import Finding
-from rules.policy.matcher import ANY, names_tools_of
+from rules.policy.finding import UNREACHABLE_OUTCOME, Finding
+from rules.policy.matcher import ANY, names_tools_of, wider
 from rules.policy.models import AccountDocument, TenantDocument
 from rules.services import NAMES
 
@@ -41,27 +41,57 @@ def check_services(document: TenantDocument, catalogue: Catalogue) -> Iterator[F
 
 def check_workflows(document: TenantDocument, catalogue: Catalogue) -> Iterator[Finding]:
     """Every finding in the tools that outcomes of workflows name."""
-    reachable = [
-        known
-        for connection, of in document.connections.items()
-        if (known := catalogue.of(connection, of.host, of.service, of.endpoint)) is not None
-    ]
-    for name, workflow in (document.workflows or {}).items():
+    if not document.workflows:
+        return
+    connected = _connected(document, catalogue)
+    reachable = list(connected.values())
+    for name, workflow in document.workflows.items():
         for position, tool in enumerate(workflow.outcome.tools):
             problem = tool_problem(tool, reachable)
             if problem is not None:
                 yield Finding(("workflows", name, "outcome", "tools", position), *problem)
+        tools = workflow.outcome.tools
+        if tools and not any(
+            _may(account, tool, connected) for account in document.accounts.values() for tool in tools
+        ):
+            message = f"no account may call what the outcome of {name} is: it is never reached"
+            fix = f"allow {tools[0]} in an account, or write another outcome"
+            yield Finding(("workflows", name), message, fix, False, True, UNREACHABLE_OUTCOME)
+
+
+def _connected(document: TenantDocument, catalogue: Catalogue) -> dict[str, KnownService]:
+    """The services that are known, by connection."""
+    return {
+        connection: known
+        for connection, of in document.connections.items()
+        if (known := catalogue.of(connection, of.host, of.service, of.endpoint)) is not None
+    }
+
+
+def _may(account: AccountDocument, tool: str, connected: Mapping[str, KnownService]) -> bool:
+    """Whether an account may perhaps call a tool, or one whose name begins so; conditions and deny rules aside."""
+    if account.stage == "observe":
+        return True
+    for rule in account.rules:
+        allow = rule.allow
+        if allow is None or not any(_overlap(name, tool) for name in allow.tools or (ANY,)):
+            continue
+        on = (known for name, known in connected.items() if allow.connection in (None, ANY, name))
+        if any(names_tools_of(tool, known.name) for known in on):
+            return True
+    return False
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two names of tools can mean the same one."""
+    return one == other or other in wider(one) or one in wider(other)
 
 
 def check_tools(
     name: str, account: AccountDocument, document: TenantDocument, catalogue: Catalogue
 ) -> Iterator[Finding]:
     """Every finding in the tools that an account's rules name."""
-    connected = {
-        connection: known
-        for connection, of in document.connections.items()
-        if (known := catalogue.of(connection, of.host, of.service, of.endpoint)) is not None
-    }
+    connected = _connected(document, catalogue)
     for index, rule in enumerate(account.rules):
         verb, target = ("allow", rule.allow) if rule.allow is not None else ("deny", rule.deny)
         if target is None or target.tools is None:

@@ -189,3 +189,22 @@ def test_warnings_of_a_name_can_be_accepted(tmp_path: Path, capsys: pytest.Captu
     accepted = ("--ignore", "no-limits", "--ignore", "constant-condition")
     assert run_command(["check", "--strict", *accepted, str(file)]) == 0
     assert run_command(["check", "--ignore", "no-such", str(file)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rule", "reached"),
+    [
+        ("openai.chat.completions.create", None, True),  # by place: which tools that are is not looked into
+        ("openai.chat.completions.create", "{tools: [openai.embeddings.*]}", False),
+        ("openai.chat.completions.create", "{tools: [openai.chat.*]}", True),
+        ("openai.chat.*", "openai.chat.completions.create", True),
+        ("openai.chat.*", "{connection: tickets, methods: [GET], path: /x}", False),
+        ("openai.chat.*", "{connection: '*', effects: [write]}", True),
+    ],
+)
+def test_an_outcome_that_no_account_may_reach(outcome: str, rule: str | None, reached: bool) -> None:
+    chat = "{connection: models, methods: [POST], path: /v1/chat}"
+    text = BASE if rule is None else BASE.replace(chat, rule)
+    flows = f"workflows:\n  triage: {{outcome: {{tools: [{outcome}]}}}}\n  other: {{outcome: declared}}\n"
+    found = [place for place in warned(text + flows) if place[1] == "unreachable-outcome"]
+    assert found == ([] if reached else [(14, "unreachable-outcome")])
