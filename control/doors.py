@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from control.authorities import Authorities, RotationRefused
 from control.authority_life import outside, tend
+from control.expiry import tell_of_expiry
 from control.startup import Address, StartRefused
 from control.state import State, StateUnavailable
 from proxy.engine.authority import TooManyNames
@@ -48,6 +49,7 @@ class Doors:
         while True:
             try:
                 await asyncio.to_thread(tend, self.authorities, state, node)
+                await asyncio.to_thread(tell_of_expiry, self.authorities, self.certificate, state)
             except (StateUnavailable, RotationRefused, TooManyNames, CutUnconfirmed, OSError) as error:
                 # A full disk, an operator's step at the same moment: were it to end here, the authority would expire.
                 logger.error("the authority could not be tended and will be again: %s", error)

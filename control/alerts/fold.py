@@ -26,6 +26,7 @@ KEPT: Final = timedelta(days=62)
 """Budgets that nobody used for so long are forgotten: longer than any window but a run's."""
 MOST_TOLD: Final = 10_000
 _DEGRADED: Final = "degraded.begin"
+_WHOLE_AGAIN: Final = "degraded.end"
 
 type _Limits = Mapping[str, tuple[tuple[TenantPolicy, Spend], ...]]
 
@@ -182,7 +183,18 @@ class AlertsFold:
             detail = {name: about[name] for name in ("control", "mode", "nodes", "since") if name in about}
             once = f"degraded {about['episode']}"
             self._tell(Raise(INSTALLATION, "control.degraded", Severity.CRITICAL, text, detail, once))
-        elif record.type == "ledger.halt" and body["phase"] == "begin":
+        elif record.type == "operator.act" and body["act"] == _WHOLE_AGAIN:
+            about = body["detail"]
+            text = f"whole again: {about['control']}, {about['since']} to {about['until']}"
+            detail = {name: about[name] for name in ("control", "nodes", "since", "until", "times") if name in about}
+            once = f"recovered {about['episode']}"
+            self._tell(Raise(INSTALLATION, "control.recovered", Severity.NOTICE, text, detail, once))
+        elif record.type == "ledger.halt" and body["phase"] == "end":
+            once = f"ledger.halt {record.seq}"
+            self._tell(
+                Raise(INSTALLATION, "ledger.recovered", Severity.NOTICE, "the ledger takes calls again", {}, once)
+            )
+        elif record.type == "ledger.halt":
             text = f"the ledger takes no calls: {body['reason']}"
             once = f"ledger.halt {record.seq}"
             self._tell(Raise(INSTALLATION, "ledger.halt", Severity.CRITICAL, text, {}, once))

@@ -50,10 +50,8 @@ def check_workflows(document: TenantDocument, catalogue: Catalogue) -> Iterator[
             problem = tool_problem(tool, reachable)
             if problem is not None:
                 yield Finding(("workflows", name, "outcome", "tools", position), *problem)
-        tools = workflow.outcome.tools
-        if tools and not any(
-            _may(account, tool, connected) for account in document.accounts.values() for tool in tools
-        ):
+        tools, accounts = workflow.outcome.tools, document.accounts.values()
+        if tools and not any(_may(account, tool, connected) for account in accounts for tool in tools):
             message = f"no account may call what the outcome of {name} is: it is never reached"
             fix = f"allow {tools[0]} in an account, or write another outcome"
             yield Finding(("workflows", name), message, fix, False, True, UNREACHABLE_OUTCOME)

@@ -154,6 +154,21 @@ def test_events_of_long_ago_raise_nothing(log):
     assert len(log.raised) == 1
 
 
+def test_trouble_that_is_over_is_told_of_once(log):
+    log.write(("operator.act", "-", trouble("e_1")))
+    over = {"control": "limits", "episode": "e_1", "nodes": "w0", "since": "10:00", "until": "10:05", "times": "1"}
+    for _ in range(2):
+        log.write(("operator.act", "-", {**trouble("e_1"), "act": "degraded.end", "detail": over}))
+    log.follower.caught_up()
+    assert [(one.kind, str(one.severity)) for one in log.raised.values()] == [
+        ("control.degraded", "critical"),
+        ("control.recovered", "notice"),
+    ]
+    told = list(log.raised.values())[1]
+    assert told.text == "whole again: limits, 10:00 to 10:05"
+    assert told.detail["until"] == "10:05"
+
+
 def trouble(episode):
     detail = {"control": "limits", "mode": "closed", "why": "down", "episode": episode, "nodes": "w0", "since": "now"}
     return {"act": "degraded.begin", "actor": {"kind": "system", "id": "0", "name": "exeat"}, "detail": detail}
