@@ -47,10 +47,5 @@ def _looked_at(
     if certificate is not None:
         loaded = certificate.loaded
         # Whoever renews by a machine does so a few weeks before.
-        yield (
-            "listeners' certificate",
-            loaded.chain[0],
-            loaded.expires_at,
-            WARNING / 3,
-            "put the renewed one into its files",
-        )
+        cure = "put the renewed one into its files"
+        yield "listeners' certificate", loaded.chain[0], loaded.expires_at, WARNING / 3, cure

@@ -1,6 +1,8 @@
 """Which records raise an alert: shares of budgets in the window that is now, each once, and what happened lately."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from control.alerts.alert import Raise
 from control.alerts.fold import AlertsFold
 from control.following import Follower
-from ledger import Ledger, Limits, MemoryLockStore
+from ledger import Ledger, Limits, MemoryLockStore, Record
 from rules.policy.compile import PolicySet, compile_policy
 from rules.policy.load import parse_policy
 from tests.ledger.conftest import activate, intent, outcome
@@ -167,6 +169,22 @@ def test_trouble_that_is_over_is_told_of_once(log):
     told = list(log.raised.values())[1]
     assert told.text == "whole again: limits, 10:00 to 10:05"
     assert told.detail["until"] == "10:05"
+
+
+def test_a_ledger_that_takes_calls_again_is_told_of(log):
+    """Only the sequencer writes such records: they are made here."""
+    fold = AlertsFold(lambda: None, lambda wanted: log.raised.setdefault(str(wanted.once), wanted), lambda: log.now())
+    with closing(sqlite3.connect(":memory:")) as rows:
+        for statement in fold.tables:
+            rows.execute(statement)
+        now = datetime.now(UTC).isoformat()
+        for seq, phase in ((7, "begin"), (9, "end")):
+            body = {"phase": phase, "reason": "no space", "free_bytes": 0}
+            fold.feed(rows, [Record(seq, "ledger.halt", "-", now, body, b"")])
+    assert [(one.kind, one.text) for one in log.raised.values()] == [
+        ("ledger.halt", "the ledger takes no calls: no space"),
+        ("ledger.recovered", "the ledger takes calls again"),
+    ]
 
 
 def trouble(episode):
