@@ -89,7 +89,7 @@ def operators_app(operations_of: Callable[[Actor], Operations]) -> Starlette:
             post("/inputs/show", requests.CallNamed, lambda on, r: on.inputs.show(r.call)),
             post("/inputs/erase", requests.ErasureWanted, lambda on, r: on.inputs.erase(r.wanted.asked(), r.reason)),
             post("/alerts", requests.HistoryWanted, lambda on, r: on.alerts.show(r.limit)),
-            post("/alerts/test", requests.TenantNamed, lambda on, r: on.alerts.try_out(r.tenant)),
+            post("/alerts/test", requests.TrialWanted, lambda on, r: on.alerts.try_out(r.tenant, r.destination)),
             post("/limits", requests.TenantNamed, lambda on, r: on.limits.show(r.tenant)),
             post("/spend", requests.SpendAsked, lambda on, r: on.spending.show(r.asked())),
             post(

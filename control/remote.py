@@ -105,9 +105,9 @@ class RemoteAlerts:
         """See `AlertOperations.show`."""
         return from_json(AlertsShown, self._ask("POST", "/alerts", {"limit": limit}))
 
-    def try_out(self, tenant: str | None) -> str:
+    def try_out(self, tenant: str | None, destination: str | None = None) -> str:
         """See `AlertOperations.try_out`."""
-        return str(self._ask("POST", "/alerts/test", {"tenant": tenant}))
+        return str(self._ask("POST", "/alerts/test", {"tenant": tenant, "destination": destination}))
 
 
 class RemoteSuspensions:

@@ -126,9 +126,16 @@ class SecretName(_Strict):
 
 
 class TenantNamed(_Strict):
-    """`POST /limits`, `POST /alerts/test`."""
+    """`POST /limits`."""
 
     tenant: Name | None
+
+
+class TrialWanted(_Strict):
+    """`POST /alerts/test`."""
+
+    tenant: Name | None
+    destination: Name | None
 
 
 class SpendAsked(_Strict):

@@ -58,6 +58,6 @@ class AlertOperations(Protocol):
         """What was raised lately, and how destinations fare."""
         ...
 
-    def try_out(self, tenant: str | None) -> str:
-        """An alert that says that it is a trial is raised for the tenant's destinations; its id."""
+    def try_out(self, tenant: str | None, destination: str | None = None) -> str:
+        """An alert that says that it is a trial is raised for the tenant's destinations, or for one of them; its id."""
         ...

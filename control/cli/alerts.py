@@ -27,19 +27,24 @@ def list_command(invocation: Invocation, *, limit: int) -> None:
     invocation.answer(to_json(shown), _text(shown))
 
 
-@alerts.command(short_help="Send a trial to every destination, and say what became of it.")
-@click.option("--tenant", metavar="TENANT", help="To this tenant's; left out: to those that hear of the installation.")
+@alerts.command(short_help="Send a trial to every destination, or to one, and say what became of it.")
+@click.argument("name", required=False)
+@click.option(
+    "--tenant",
+    metavar="TENANT",
+    help="To this tenant's; left out: to the one of that NAME, or to those that hear of the installation.",
+)
 @click.option(
     "--wait", type=click.FloatRange(0, 600), default=20.0, show_default=True, metavar="SECONDS", help="For receivers."
 )
 @command_options
-def test(invocation: Invocation, *, tenant: str | None, wait: float) -> None:
-    """Send an alert that says that it is a trial, and say what each destination made of it.
+def test(invocation: Invocation, *, name: str | None, tenant: str | None, wait: float) -> None:
+    """Send an alert that says that it is a trial, and say what each destination, or the one of that NAME, made of it.
 
     Exit code 1 when one has not taken it in time; it is tried again like any other. On record.
     """
     with operations(invocation) as on:
-        raised = on.alerts.try_out(tenant)
+        raised = on.alerts.try_out(tenant, name)
         deadline = time.monotonic() + wait
         while True:
             (found,) = [one for one in on.alerts.show(1000).alerts if one.alert == raised]

@@ -93,14 +93,15 @@ class Outbox:
 
     # --- raising ---
 
-    def raise_alert(self, wanted: Raise) -> Alert | None:
-        """The alert is durable and will be delivered; None when one with its key was raised before.
+    def raise_alert(self, wanted: Raise, only: str | None = None) -> Alert | None:
+        """The alert is durable and will be delivered, to one destination alone where `only` names it; None when one
+        with its key was raised before.
 
         Raises `StateUnavailable` when it is not.
         """
         try:
             with self._database.transaction() as connection:
-                put = self.put(connection, wanted)
+                put = self.put(connection, wanted, only)
         except StoreUnavailable as error:
             raise StateUnavailable(f"an alert could not be stored: {error}") from error
         if put is None:
@@ -108,7 +109,7 @@ class Outbox:
         self.announce(put)
         return put.alert
 
-    def put(self, connection: sqlite3.Connection, wanted: Raise) -> Put | None:
+    def put(self, connection: sqlite3.Connection, wanted: Raise, only: str | None = None) -> Put | None:
         """The alert is part of the transaction of `connection`; None when one with its key was raised before."""
         if (
             wanted.once is not None
@@ -130,6 +131,8 @@ class Outbox:
         )
         entries = [self._entry(connection, RAISED, alert.tenant, _raised(alert))]
         for tenant, name in self._destinations(alert.tenant):
+            if only not in (None, name):
+                continue
             connection.execute(
                 "INSERT INTO deliveries (alert, tenant, destination, state, next_at, at) VALUES (?, ?, ?, ?, ?, ?)",
                 (alert.id, tenant, name, WAITING, now, now),

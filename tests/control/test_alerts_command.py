@@ -116,6 +116,11 @@ def test_a_stop_order_is_told_and_a_trial_says_whether_a_destination_works(
     tried = product.cli("alerts", "test", "--tenant", "acme").ok().out
     assert re.search(r"acme/ops +delivered +attempts 1", tried)
     assert product.cli("alerts", "test", "--json").ok().json["tenant"] == "-"
+    one = product.cli("alerts", "test", "ops").ok().out
+    assert re.search(r"acme/ops +delivered", one)
+    assert "acme/log" not in one
+    nowhere = product.cli("alerts", "test", "opps")
+    assert (nowhere.code, "there is no destination opps" in nowhere.err, "acme/ops" in nowhere.err) == (1, True, True)
     product.cli("secret", "remove", "ops", "--tenant", "acme").ok()
     failed = product.cli("alerts", "test", "--tenant", "acme")
     assert failed.code == 1

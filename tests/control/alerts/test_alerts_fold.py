@@ -173,7 +173,7 @@ def test_trouble_that_is_over_is_told_of_once(log):
 
 def test_a_ledger_that_takes_calls_again_is_told_of(log):
     """Only the sequencer writes such records: they are made here."""
-    fold = AlertsFold(lambda: None, lambda wanted: log.raised.setdefault(str(wanted.once), wanted), lambda: log.now())
+    fold = AlertsFold(lambda: None, lambda wanted: log.raised.setdefault(str(wanted.once), wanted), log.now)
     with closing(sqlite3.connect(":memory:")) as rows:
         for statement in fold.tables:
             rows.execute(statement)
