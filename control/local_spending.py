@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from control.operations import Refused, Unavailable, WrongUse
 from control.spending.fold import KEPT_DAYS, OUTCOME_ACT, SpendingFold
 from control.spending.report import rows_of, seen_of
-from control.spending.views import TOLD_APART, OutcomeDeclared, SpendShown, SpendWanted
+from control.spending.views import OUTCOME, TOLD_APART, OutcomeDeclared, SpendShown, SpendWanted
 from control.state import StateUnavailable
 from control.stores.sqlite import StoreRefused, StoreUnavailable
 from credentials.actor import Actor
@@ -31,8 +31,8 @@ class LocalSpending:
 
     def show(self, wanted: SpendWanted) -> SpendShown:
         """See `SpendOperations.show`."""
-        if unknown := [name for name in wanted.by if name not in TOLD_APART]:
-            raise WrongUse(f"rows cannot be told apart by {unknown[0]}", f"Known: {', '.join(TOLD_APART)}")
+        if unknown := [name for name in wanted.by if name not in (*TOLD_APART, OUTCOME)]:
+            raise WrongUse(f"rows cannot be told apart by {unknown[0]}", f"Known: {', '.join((*TOLD_APART, OUTCOME))}")
         policy = self._state.policy
         tenants = {} if policy is None else policy.tenants
         if wanted.tenant is not None and wanted.tenant not in tenants:

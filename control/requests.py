@@ -147,7 +147,7 @@ class SpendAsked(_Strict):
     run: Name | None
     tool: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[\x20-\x7e]+$")] | None
     since: Annotated[str, StringConstraints(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}|[1-9][0-9]{0,4}d)$")] | None
-    by: Annotated[list[Annotated[str, StringConstraints(max_length=16)]], Field(max_length=5)]
+    by: Annotated[list[Annotated[str, StringConstraints(max_length=16)]], Field(max_length=6)]
 
     def asked(self) -> SpendWanted:
         """As the operations take it."""

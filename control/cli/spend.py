@@ -12,7 +12,7 @@ from control.cli.limits import budget_row
 from control.codec import Json, to_json
 from control.limit_views import BudgetShown
 from control.operations import Unavailable
-from control.spending.views import TOLD_APART, Amount, Seen, SpendRow, SpendShown, SpendWanted
+from control.spending.views import OUTCOME, TOLD_APART, Amount, Seen, SpendRow, SpendShown, SpendWanted
 
 
 @click.command(short_help="Show what was spent, per outcome, run and tool, and what is left.")
@@ -24,7 +24,7 @@ from control.spending.views import TOLD_APART, Amount, Seen, SpendRow, SpendShow
 @click.option("--since", metavar="DAY", default="7d", show_default=True, help="2026-11-19, or so many days: 30d.")
 @click.option(
     "--by",
-    type=click.Choice(TOLD_APART),
+    type=click.Choice((*TOLD_APART, OUTCOME)),
     multiple=True,
     help="What rows are told apart by; several times for several. Default: account and workflow.",
 )
@@ -96,7 +96,7 @@ def _day(since: str) -> str:
 def _text(shown: SpendShown, wanted: SpendWanted, left: tuple[BudgetShown, ...], why: str) -> str:
     parts = [f"since {shown.since}"]
     if shown.rows:
-        told = [name for name in TOLD_APART if name in wanted.by]
+        told = [name for name in (*TOLD_APART, OUTCOME) if name in wanted.by]
         heads = ("CALLS", "DENIED", "FAILED", "RUNS", "OUTCOMES", "SPENT", "PER OUTCOME", "ON FAILURES", "ON RETRIES")
         table: list[tuple[str, ...]] = [("TENANT", *(name.upper() for name in told), *heads)]
         for row in shown.rows:

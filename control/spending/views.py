@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 TOLD_APART: Final = ("day", "account", "workflow", "run", "tool")
-"""What rows can be told apart by."""
+"""What rows can be told apart by, as it is kept."""
+OUTCOME: Final = "outcome"
+"""Told apart by it, too: what became of a call's run."""
+REACHED: Final = "reached"
+"""The run has achieved what its workflow is for, at least once since the first day that is asked for."""
+NOTHING: Final = "nothing"
+"""It has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,7 @@ class SpendWanted:
     since: str | None = None
     """The first day, `2026-11-19`, or so many days back by the tenants' clocks, `30d`; None: `7d`."""
     by: tuple[str, ...] = ("account", "workflow")
-    """Of `TOLD_APART`."""
+    """Of `TOLD_APART`, and `OUTCOME`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class SpendRow:
     first: str
     last: str
     amounts: tuple[Amount, ...]
+    outcome: str = ""
+    """`REACHED` or `NOTHING`; empty where rows are not told apart by it, nobody says what counts, or it is long ago."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ def test_cost_per_outcome_run_and_tool(product: Product) -> None:
     by_tool = {row["tool"]: row for row in product.cli("spend", "--by", "tool", "--json").ok().json["rows"]}
     assert by_tool["stripe.refund.create"]["calls"] == 3
     assert by_tool["stripe.customer.list"]["calls"] == 2
+    became = product.cli("spend", "--by", "outcome", "--workflow", "refunds").ok().out
+    assert re.search(r"acme +reached +4 +0 +1 +1 +2 +0.40 USD", became)
     text = product.cli("spend", "--workflow", "refunds").ok().out
     assert re.search(r"acme +support-agent +refunds +4 +0 +1 +1 +2 +0.40 USD +0.20 USD +25 % +-", text)
     assert re.search(r"acme/support-agent per day +0.50 USD +0.00 USD +4.50 USD +5.00 USD ", text)

@@ -138,6 +138,34 @@ def test_what_an_operator_declares_counts_beside_the_calls(log):
     assert log.rows(SpendWanted(workflow="other", by=("workflow",))) == ()
 
 
+def test_runs_that_came_to_nothing_are_told_from_those_that_did_not(log):
+    call(log, "c_1", micro=100, run="r_1")
+    call(log, "c_2", micro=20, run="r_1", http=500)
+    call(log, "c_3", micro=3, run="r_2", http=500)
+    call(log, "c_4", micro=4, run="r_3", workflow="triage")
+    call(log, "c_5", micro=5, run="r_4", workflow="unsaid")
+    detail = {"run": "r_3", "workflow": "triage", "account": "agent", "count": "1"}
+    log.write("operator.act", "acme", {"act": OUTCOME_ACT, "actor": ACTOR, "detail": detail})
+    flows = {"refunds": REFUNDS, "triage": WorkflowOutcome()}
+
+    def told(**asked):
+        rows = log.rows(SpendWanted(**asked), lambda tenant, workflow: flows.get(workflow))
+        return [(row.workflow, row.outcome, row.amounts[0].micros, row.outcomes) for row in rows if row.amounts]
+
+    assert told(by=("outcome",)) == [("", "", 5, None), ("", "nothing", 3, 0), ("", "reached", 124, 2)]
+    assert told(by=("workflow", "outcome")) == [
+        ("refunds", "nothing", 3, 0),
+        ("refunds", "reached", 120, 1),
+        ("triage", "reached", 4, 1),
+        ("unsaid", "", 5, None),
+    ]
+    assert told(by=("outcome",), tool="stripe.refund.create") == [
+        ("", "", 5, None),
+        ("", "nothing", 3, 0),
+        ("", "reached", 124, 1),
+    ], "what a run became does not depend on which of its calls are looked at"
+
+
 def test_an_account_was_last_seen_when_it_last_called_let_out_or_not(log):
     call(log, "c_1")
     log.write(*denied("c_2", agent=agent("other"), op=op(None)))
