@@ -19,6 +19,7 @@ from rules.policy.limit_models import (
     RateDocument,
     SpendDocument,
     SpikeDocument,
+    TenantLimitsDocument,
     bytes_of,
 )
 from rules.policy.values import Money
@@ -44,6 +45,12 @@ def limits_of(document: LimitsDocument | None) -> Limits:
         spends=tuple(map(_spend, document.spend)),
         spikes=tuple(map(_spike, document.spikes or ())),
     )
+
+
+def share_of(document: TenantLimitsDocument | None) -> int | None:
+    """Per cent of every limit that is granted while the shared counters cannot be asked; None: nothing is."""
+    when = None if document is None else document.when_unavailable
+    return None if when is None else when.local
 
 
 def plan_of(tenant: str, account: str, own: Limits, whole: Limits, connections: Mapping[str, "Connection"]) -> Plan:

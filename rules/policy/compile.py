@@ -20,7 +20,7 @@ from rules.catalogue.catalogue import MCP, Catalogue, catalogue_of
 from rules.catalogue.known import KnownService
 from rules.conditions.variables import OF_TOOL
 from rules.limits.limit import Limits, Plan
-from rules.limits.plan import limits_of, plan_of
+from rules.limits.plan import limits_of, plan_of, share_of
 from rules.policy import values
 from rules.policy.addresses import parse_dial
 from rules.policy.alert_models import destination_of
@@ -134,6 +134,8 @@ class TenantPolicy:
     """SHA-256 in hexadecimal of keys that no certificate of an origin's chain may be over."""
     limits: Limits
     """Of all accounts together."""
+    share_percent: int | None
+    """Of every limit, what is granted while the counters that workers share cannot be asked; None: nothing."""
     alerts: Mapping[str, AlertDestination]
     """Where its alerts go besides the log."""
     keep_inputs_seconds: int
@@ -218,6 +220,7 @@ def _tenant(
         connections=MappingProxyType(connections),
         denied_keys=denied_keys,
         limits=whole,
+        share_percent=share_of(document.limits),
         alerts=MappingProxyType(
             {
                 name: destination_of(document.tenant, name, alert, authorities.get(ALERTS + name), denied_keys)

@@ -87,6 +87,7 @@ class _Diff:
         self.closes += [f"{name}: no chain over the key sha256:{key}" for key in sorted(new.denied_keys - was)]
         self.opens += [f"{name}: again a chain over the key sha256:{key}" for key in sorted(was - new.denied_keys)]
         self.limits(name, Limits() if old is None else old.limits, new.limits)
+        self._share(name, None if old is None else old.share_percent, new.share_percent)
         _each({} if old is None else old.workflows, new.workflows, lambda which, a, b: self.workflow(name, which, a, b))
         _each({} if old is None else old.connections, new.connections, self.connection)
         _each({} if old is None else old.accounts, new.accounts, self.account)
@@ -184,6 +185,12 @@ class _Diff:
         _each(_by_meter(old.spends), _by_meter(new.spends), self._spend(where))
         _each(_by_name(old.rates), _by_name(new.rates), self._rate(where))
         _each(_by_kind(old.spikes), _by_kind(new.spikes), self._spike(where))
+
+    def _share(self, where: str, old: int | None, new: int | None) -> None:
+        if old != new:
+            is_, was = ("refused" if share is None else f"granted {share}%" for share in (new, old))
+            told = self.opens if (new or 0) > (old or 0) else self.closes
+            told.append(f"{where}: limits while the shared ones are away: {is_}, was {was}")
 
     def _slots(self, where: str) -> Callable[[str, Slots | None, Slots | None], None]:
         def take(name: str, old: Slots | None, new: Slots | None) -> None:

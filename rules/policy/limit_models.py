@@ -97,6 +97,13 @@ def write_times(percent: int) -> str:
     return f"{whole}{f'.{rest:02d}'.rstrip('0') if rest else ''}x"
 
 
+def _parse_share(value: object) -> int:
+    found = _PER_CENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueInvalid("not a share", "write a whole number from 1% to 100%, such as 25%")
+    return int(found[1])
+
+
 def _in_order(by: list[str]) -> list[str]:
     if len(set(by)) < len(by):
         raise ValueInvalid("the same word twice", "write it once")
@@ -136,6 +143,13 @@ Alert = Annotated[
             ]
         }
     ),
+]
+
+Share = Annotated[
+    int,
+    PlainValidator(_parse_share),
+    PlainSerializer(lambda share: f"{share}%", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_PER_CENT.pattern}$", "examples": ["25%"]}),
 ]
 
 
@@ -246,6 +260,20 @@ class LimitsDocument(_Document):
     )
 
 
+class WhenUnavailableDocument(_Document):
+    """What is granted while the counters that several workers share cannot be asked."""
+
+    local: Share = Field(description="The share of every limit that control grants by itself meanwhile.")
+
+
+class TenantLimitsDocument(LimitsDocument):
+    """What all accounts of a tenant may use together."""
+
+    when_unavailable: WhenUnavailableDocument | None = Field(
+        default=None, description="Calls that need a limit are refused when left out."
+    )
+
+
 __all__ = [
     "ANY",
     "ConcurrencyDocument",
@@ -255,6 +283,8 @@ __all__ = [
     "RateDocument",
     "SpendDocument",
     "SpikeDocument",
+    "TenantLimitsDocument",
+    "WhenUnavailableDocument",
     "bytes_of",
     "write_times",
 ]

@@ -45,7 +45,7 @@ from rules.policy.fields import (
     named_tools,
     refuse_true,
 )
-from rules.policy.limit_models import LimitsDocument
+from rules.policy.limit_models import LimitsDocument, TenantLimitsDocument
 from rules.policy.workflow_models import WorkflowDocument
 
 
@@ -231,7 +231,7 @@ class TenantDocument(_Document):
         max_length=1000,
         description="SHA-256 of public keys that no certificate of a host's chain may be over.",
     )
-    limits: LimitsDocument | None = Field(
+    limits: TenantLimitsDocument | None = Field(
         default=None, description="What all accounts may use together, beside each one's own limits."
     )
     alerts: dict[Name, AlertDocument] | None = Field(

@@ -116,6 +116,13 @@ CASES: list[tuple[str, str, list[str], list[str], list[str]]] = [
         ["acme: rate on tickets per hour 7 per hour, 7 at once, was no limit"],
         [],
     ),
+    (
+        "tenant: acme",
+        "tenant: acme\nlimits: {when_unavailable: {local: 25%}}",
+        ["acme: limits while the shared ones are away: granted 25%, was refused"],
+        [],
+        [],
+    ),
     ("[GET]", "[GET, POST]", ["acme/agent: allow read: GET,POST tickets /api/**"], [NARROW], []),
     (KEEP, '{id: keep, deny: "*"}', [KEPT], ["acme/agent: deny keep: any method * /**"], []),
     (f"      - {KEEP}\n", "", [KEPT], [], []),
@@ -309,7 +316,7 @@ def test_nothing_that_is_judged_by_is_left_out() -> None:
     assert {field.name for field in fields(Limits)} == {"slots", "rates", "spends", "spikes"}
     assert {field.name for field in fields(TenantPolicy)} == {
         "tenant", "digest", "timezone", "roles", "accounts", "connections", "denied_keys", "keep_inputs_seconds",
-        "limits", "workflows", "alerts",
+        "limits", "share_percent", "workflows", "alerts",
         "_destinations",  # follows from connections
     }  # fmt: skip
 
@@ -331,6 +338,17 @@ def test_a_spike_that_stops_is_a_bound_and_one_that_alerts_is_none() -> None:
     assert summarise(with_spike("5x", "alert"), high) == Summary(
         (), (f"{STOP} {five}, was none",), (f"{TELL} none, was {five}",)
     )
+
+
+def test_a_share_that_is_raised_opens_and_one_that_is_lowered_closes() -> None:
+    quarter, half = (
+        policy(BASE.replace("tenant: acme", f"tenant: acme\nlimits: {{when_unavailable: {{local: {share}%}}}}"))
+        for share in (25, 50)
+    )
+    what = "acme: limits while the shared ones are away:"
+    assert summarise(quarter, half).opens == (f"{what} granted 50%, was granted 25%",)
+    assert summarise(half, quarter).closes == (f"{what} granted 25%, was granted 50%",)
+    assert summarise(half, policy(BASE)).closes == (f"{what} refused, was granted 50%",)
 
 
 def test_an_account_and_a_tenant_that_go_close_as_a_whole() -> None:
