@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from control.fleet.frames import VERSION, FrameInvalid, Message, read_message
 from control.fleet.inputs import ForwardedInputs
+from control.fleet.limits_line import LimitsLine
 from control.fleet.snapshot import KIND, Announced, Follower, SnapshotRefused
 from control.fleet.troubles import Troubles
 from control.fleet.views import cut_body, in_flight_body, target_of
@@ -64,6 +65,7 @@ class Channel:
     follower: Follower
     inputs: ForwardedInputs
     troubles: Troubles
+    limits: LimitsLine
     known: Callable[[WorkerWorld, Authority], None]
     """Called once, when everything that a gate needs is here."""
     world: WorkerWorld | None = None
@@ -102,15 +104,21 @@ class Channel:
             self._writer = writer
             self._send(Message("hello", {"version": VERSION, **self.hello}))
             self.troubles.again()
+            self.limits.connected(self._send)
             while (message := await read_message(reader)) is not None:
                 self._take(message)
         finally:
             self._writer = None
+            self.limits.lost()
             writer.close()
 
     def _take(self, message: Message) -> None:
         if message.kind == "beat":
-            self._heard(message.body["at"])
+            self._heard(message.body["at"], message.body["away"])
+        elif message.kind == "granted":
+            self.limits.answered(message.body)
+        elif message.kind == "report":
+            self.limits.report()
         elif message.kind == KIND:
             self._in_force(message)
         else:
@@ -118,7 +126,7 @@ class Channel:
             self._orders.add(task)
             task.add_done_callback(self._orders.discard)
 
-    def _heard(self, at: float) -> None:
+    def _heard(self, at: float, away: Mapping[str, int | None]) -> None:
         """`at` is control's monotonic clock, which on one machine is everybody's: a beat that waited is an old one."""
         if self.world is None:
             return
@@ -128,6 +136,7 @@ class Channel:
             since = datetime.now(UTC) - timedelta(seconds=unheard)
             self.troubles.was("revocations", "control was not heard", since)
         self.world.heard(min(at, now))
+        self.limits.heard(self.world.heard_until, away)
 
     def _in_force(self, message: Message) -> None:
         before = self.follower.current

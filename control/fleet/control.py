@@ -21,6 +21,7 @@ from control.fleet.leash import Leash, Line
 from control.fleet.parts import WORKERS_SOCKET, as_control, certificate_of
 from control.fleet.plan import Plan
 from control.fleet.shared_limits import SharedCounters, SharedLimits
+from control.fleet.shares import Shares
 from control.gates import Addresses
 from control.node import Node
 from control.side import ControlSide, health_socket
@@ -93,13 +94,20 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, lea
     node = Node(fleet, plan.unsafe, doors.authorities, episodes, doors.names, certificate, tls=told["tls"])
     limits = await SharedLimits.open(plan, state, anew=told["anew"])
     node.counters = SharedCounters(limits.store, loop)
+    shares = Shares(state, limits, fleet)
+    fleet.shares, limits.away = shares, lambda: shares.word
     side = ControlSide(
         state,
         node,
         doors,
         thread,
-        why_not=lambda: fleet.why_not() or limits.why_not(),
-        gauges=lambda: {"workers": fleet.serving, "workers_wanted": fleet.wanted, **limits.gauges()},
+        why_not=lambda: fleet.why_not() or (None if shares.serves_all() else limits.why_not()),
+        gauges=lambda: {
+            "workers": fleet.serving,
+            "workers_wanted": fleet.wanted,
+            **limits.gauges(),
+            **shares.gauges(),
+        },
     )
     state.inputs.start()
     state.following.start()
@@ -109,6 +117,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, lea
     chores = [
         asyncio.create_task(doors.keep(state, node)),
         asyncio.create_task(limits.keep()),
+        asyncio.create_task(shares.keep()),
         asyncio.create_task(episodes.keep()),
     ]
     try:

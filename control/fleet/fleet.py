@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from control.fleet import inputs, troubles, views
 from control.fleet.frames import VERSION, FrameInvalid, Message, read_message
 from control.fleet.members import Member, next_number
 from control.fleet.metrics import summed
+from control.fleet.shares import Shares
 from control.fleet.snapshot import Snapshot
 from control.fleet_views import FleetShown, WorkerShown
 from control.node import Cut
@@ -53,6 +54,8 @@ class Fleet:
     roll: Callable[[bool], None] | None = None
     """Tells the supervisor to replace the workers; with True, the processes beside them too."""
     replacing: bool = False
+    shares: Shares | None = None
+    """What is granted here of limits; set before workers are told anything."""
     _members: set[Member] = field(default_factory=set)
     _number: int = 0
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -72,6 +75,24 @@ class Fleet:
             task.cancel()
         for member in tuple(self._members):
             member.writer.close()
+
+    # of shares of limits; from other threads
+
+    def away(self) -> Mapping[str, int | None]:
+        """See `Shares.word`."""
+        return {} if self.shares is None else self.shares.word
+
+    def connected(self) -> set[str]:
+        """The names of the workers that are there."""
+        return {member.worker for member in tuple(self._members)}
+
+    def want_reports(self) -> None:
+        """Each worker says what it has in flight."""
+        self.thread.submit(self._want_reports)
+
+    async def _want_reports(self) -> None:
+        for member in tuple(self._members):
+            member.want_report()
 
     # what a node asks of its gates; from other threads
 
@@ -120,6 +141,8 @@ class Fleet:
         found = []
         if (serving := self.serving) < self.wanted and not self.replacing:
             found.append(f"{serving} of {self.wanted} workers serve agents; the log says what became of the others")
+        if self.shares is not None:
+            found += self.shares.warnings()
         if self.inputs_lost:
             found.append(f"the decision inputs of {self.inputs_lost} calls were lost in workers")
         return tuple(found)
@@ -178,7 +201,7 @@ class Fleet:
             try:
                 self._tell_all()
                 for member in tuple(self._members):
-                    member.beat()
+                    member.beat(self.away())
             except FrameInvalid as error:
                 # Who cannot be told what is in force is not heard by either, and serves nobody.
                 logger.error("workers cannot be told what is in force: %s", error)
@@ -199,7 +222,7 @@ class Fleet:
             member.serves = [(str(host), int(port)) for host, port in hello.body.get("serves", [])]
             self._members.add(member)
             self._tell(member, Snapshot.of(self.state, self.authority()))
-            member.beat()
+            member.beat(self.away())
             while (message := await read_message(reader)) is not None:
                 self._heard(member, message)
         except (FrameInvalid, KeyError, TypeError, ValueError) as error:
@@ -210,6 +233,8 @@ class Fleet:
                 self._members.discard(member)
                 member.gone()
                 self.episodes.gone(member.worker)
+                if self.shares is not None:
+                    self.shares.gone(member.worker)
 
     def _heard(self, member: Member, message: Message) -> None:
         if message.kind == inputs.KIND:
@@ -220,7 +245,22 @@ class Fleet:
         if message.kind == troubles.KIND:
             troubles.tell(message, member.worker, self.episodes)
             return
+        if self.shares is not None and message.kind in ("reserve", "end", "pause", "holds"):
+            self._share(self.shares, member, message)
+            return
         member.heard(message)
+
+    @staticmethod
+    def _share(shares: Shares, member: Member, message: Message) -> None:
+        match message.kind:
+            case "reserve":
+                member.granted(shares.reserve(member.worker, message.body))
+            case "end":
+                shares.end(message.body)
+            case "pause":
+                shares.pause(message.body)
+            case _:
+                shares.holds(member.worker, message.body)
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAX_BYTES: Final = 128 * 1024 * 1024
 """A policy of 100,000 rules is a tenth of it."""
 _LENGTHS: Final = struct.Struct(">II")

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -52,11 +53,11 @@ class Member:
         self._write(message)
         return True
 
-    def beat(self) -> None:
-        """It is heard by control, unless it has not done for long what it was told."""
+    def beat(self, away: Mapping[str, int | None]) -> None:
+        """It is heard by control, unless it has not done for long what it was told. `away`: see `Shares.word`."""
         oldest = min(self.told.values(), default=None)
         if oldest is None or time.monotonic() - oldest < SLOW_SECONDS:
-            self._write(Message("beat", {"at": time.monotonic()}))
+            self._write(Message("beat", {"at": time.monotonic(), "away": dict(away)}))
 
     def ask(self, kind: str, **body: Any) -> "asyncio.Future[dict[str, Any]]":
         """An order or a question is on its way; the future has the answer, or is cancelled when the worker is gone."""
@@ -79,6 +80,14 @@ class Member:
                 answer.set_result(message.body)
         elif message.kind == "serves":
             self.serves = [(str(host), int(port)) for host, port in message.body["addresses"]]
+
+    def want_report(self) -> None:
+        """It says what it has in flight."""
+        self._write(Message("report"))
+
+    def granted(self, body: dict[str, Any]) -> None:
+        """It has the answer to a reserve."""
+        self._write(Message("granted", body))
 
     def gone(self) -> None:
         """Nobody answers any more."""

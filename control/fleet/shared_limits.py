@@ -9,13 +9,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from control.fleet.parts import shared_counters
 from control.fleet.plan import Plan
 from control.state import State, StateUnavailable
-from control.stores.counted import BudgetUse, Holder
+from control.stores.counted import Budget, BudgetUse, Holder, Key
 from control.stores.limits_replay import LimitsSnapshot
 from control.stores.recount import Recount
 from control.stores.redis.encoding import root_of
@@ -77,6 +77,8 @@ class SharedLimits:
         """Tenants of which calls may have been let out since the fleet started; None: of any."""
         self._loaded = 0
         self._looking = asyncio.Lock()
+        self.away: Callable[[], Container[str]] = tuple
+        """Tenants whose counters somebody else looks after for now."""
 
     @classmethod
     async def open(cls, plan: Plan, state: State, *, anew: bool) -> "SharedLimits":
@@ -107,6 +109,20 @@ class SharedLimits:
     def _tenants(self) -> tuple[str, ...]:
         policy = self._state.policy
         return () if policy is None else tuple(policy.tenants)
+
+    async def counted(self, tenant: str) -> tuple[list[tuple[str, Budget]], list[tuple[Key, int]]]:
+        """What the ledger says that a tenant has used: budgets, and buckets of rates."""
+        await self._follow()
+        budgets = [one for one in self._recount.budgets() if one[0].partition("/")[0] == tenant]
+        return budgets, [one for one in self._recount.tats() if one[0][0] == tenant]
+
+    async def load_anew(self, tenant: str, tats_wall_us: Iterable[tuple[Key, int]]) -> None:
+        """What the server has counted of a tenant is replaced by what the ledger says, and by these buckets.
+
+        Raises `ReservationsUnavailable`; nothing is in force then.
+        """
+        await self.store.read(("DEL", root_of(tenant)))
+        await self._load([tenant], tats_wall_us)
 
     def why_not(self) -> str | None:
         """Why calls are refused; None when they are not."""
@@ -144,7 +160,8 @@ class SharedLimits:
         """Tenants whose counters are gone have them again, as soon as it is safe. Raises `ReservationsUnavailable`."""
         async with self._looking:
             now = time.monotonic()
-            unready = await self.store.unready(self._tenants())
+            away = self.away()
+            unready = await self.store.unready(tenant for tenant in self._tenants() if tenant not in away)
             self._unready_since = {tenant: self._unready_since.get(tenant, now) for tenant in unready}
             # Of a tenant of which nothing was let out yet the ledger has everything.
             due = [
@@ -158,13 +175,13 @@ class SharedLimits:
             if self._served is not None:
                 self._served.update(self._tenants())
 
-    async def _load(self, tenants: list[str]) -> None:
+    async def _load(self, tenants: list[str], tats_wall_us: Iterable[tuple[Key, int]] = ()) -> None:
         await self._follow()
         recount = self._recount
         loaded = await self.store.rebuild(
             tenants,
             recount.budgets(),
-            recount.tats(),
+            (*recount.tats(), *tats_wall_us),
             secrets.token_hex(8),
             recount.in_flight(),
         )

@@ -20,8 +20,10 @@ from control.fleet.channel import Channel
 from control.fleet.entry import enter, run_leashed
 from control.fleet.inputs import ForwardedInputs
 from control.fleet.leash import Leash, Line
+from control.fleet.limits_line import LimitsLine
 from control.fleet.parts import WORKERS_SOCKET, certificate_of, ledger_of, shared_counters
 from control.fleet.plan import Plan
+from control.fleet.reservations import FleetReservations
 from control.fleet.snapshot import Follower
 from control.fleet.troubles import Troubles
 from control.fleet.world import WorkerWorld
@@ -29,7 +31,6 @@ from control.gates import environment_of, gate_config
 from control.sequencing import Identity, RemoteLedger
 from control.serve import SWITCH_SECONDS
 from control.startup import agents_at_once, hide_memory, raise_file_limit, refuse_key_logs
-from control.stores.redis.store import RedisReservations
 from control.threads import ControlThread
 from credentials.revocation import Target
 from proxy.accepting import Listeners
@@ -85,7 +86,7 @@ async def work(leash: Leash) -> None:
         if not known.done():  # cancelled, where it took too long
             known.set_result((world, authority))
 
-    channel = Channel(folder / WORKERS_SOCKET, hello, follower, inputs, troubles, knows)
+    channel = Channel(folder / WORKERS_SOCKET, hello, follower, inputs, troubles, LimitsLine(), knows)
     thread = ControlThread("exeat-channel")
     thread.start()
     line = thread.submit(channel.run)
@@ -120,7 +121,8 @@ async def _serve(
 
     reservations = await shared_counters(plan, worker, degraded)
     try:
-        gate = _gate(plan, worker, listeners, world, authority, inputs, ledger, reservations)
+        counted = FleetReservations(reservations, channel.limits)
+        gate = _gate(plan, worker, listeners, world, authority, inputs, ledger, counted)
         async with asyncio.timeout(KNOWN_SECONDS):
             while not world.hears:  # noqa: ASYNC110 - once, and control speaks four times a second
                 await asyncio.sleep(0.01)
@@ -182,7 +184,7 @@ def _gate(
     authority: Authority,
     inputs: ForwardedInputs,
     ledger: RemoteLedger,
-    reservations: RedisReservations,
+    reservations: FleetReservations,
 ) -> Gate:
     certificate = certificate_of(plan)
     config = gate_config((), (), plan.names, plan.unsafe, agents_at_once(raise_file_limit()))

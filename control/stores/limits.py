@@ -375,6 +375,12 @@ class EmbeddedReservations:
             self._budgets = {key: replace(budget) for key, budget in budgets}
             self._tats = {key: now_us + tat - wall_us for key, tat in tats_wall_us if tat > wall_us}
 
+    def use_up(self, key: Key, tat_wall_us: int) -> None:
+        """A bucket of which nobody knows what was taken has been used up to this time at the least."""
+        with self._lock:
+            tat_us = self._monotonic_us() + tat_wall_us - int(self._wall_seconds() * 1_000_000)
+            self._tats[key] = max(self._tats.get(key, 0), tat_us)
+
 
 def _put_back[K, V](kept: dict[K, V], key: K, before: V | None) -> None:
     if before is None:

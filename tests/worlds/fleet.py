@@ -23,7 +23,7 @@ HOST = "saas.test"
 POLICY = """\
 exeat: 1
 tenant: acme
-credentials: {{ttl: 10m, max_ttl: 30m}}
+{whole}credentials: {{ttl: 10m, max_ttl: 30m}}
 connections:
   lab: {{host: saas.test, dial: "127.0.0.1:{port}", ca: lab-ca.pem, secret: lab, price: 1 USD}}
   free: {{host: free.test, dial: "127.0.0.1:{port}", ca: lab-ca.pem, secret: lab}}
@@ -172,15 +172,17 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(accounts: dict[str, str], workers: int = 2, home: Path | None = None) -> Iterator[Fleet]:
-    """A running fleet; `accounts` says the limits of each, `home` where its state is, if it is to have one."""
+def fleet(accounts: dict[str, str], workers: int = 2, home: Path | None = None, whole: str = "") -> Iterator[Fleet]:
+    """A running fleet; `accounts` says the limits of each, `whole` those of all together, `home` where its state is, if
+    it is to have one."""
     folder = Path(tempfile.mkdtemp(prefix="exeat-v-"))
     server = Valkey(folder)
     server.start()
     try:
         with OriginThread((HOST, "free.test"), script) as origin:
             written = "".join(ACCOUNT.format(name=name, limits=limits) for name, limits in accounts.items())
-            policy = POLICY.format(port=origin.port, accounts=written)
+            limits = f"limits: {whole}\n" if whole else ""
+            policy = POLICY.format(port=origin.port, accounts=written, whole=limits)
             files = {"lab-ca.pem": origin.authority.pem}
             options = ("--workers", str(workers), "--redis", server.url, "--drain", "5")
             with running(home, policy=policy, files=files, secrets={"lab": SECRET}, options=options) as product:

@@ -214,6 +214,12 @@ class RedisReservations:
         length_us = int(min(max(0.0, seconds), PAUSE_MOST_SECONDS) * 1_000_000)
         self._outbox.post(PAUSE, root_of(key[0]), name_of(key), length_us)
 
+    def adopt(self, reserved: Reserved) -> None:
+        """A call that was granted elsewhere holds its slots here from now on, and its end corrects what was loaded."""
+        claims = reserved.claims
+        self._held[reserved.id] = (root_of(claims[0].key[0]), slots_of(reserved.id, claims))
+        self._beat.set()
+
     async def budgets(self, tenant: str) -> tuple[BudgetUse, ...]:
         """The newest window of every budget of a tenant, by key. Raises `ReservationsUnavailable`."""
         return await books.budgets(self, tenant)

@@ -79,7 +79,7 @@ CASES = [
     ("tenant: acme", "tenant: acme\nlimits: {when_unavailable: {local: 0.5%}}", 3, 36, "not a share", "25%"),
     ("tenant: acme", "tenant: acme\nlimits: {when_unavailable: {local: {local: 25%}}}", 3, 36, "not a share", "25%"),
     ("tenant: acme", "tenant: acme\nlimits: {when_unavailable: {}}", 3, 10, "lacks local", "add local"),
-    ("      spend:", "      when_unavailable: {local: 25%}\n      spend:", 10, 7, "unknown key when_unavailable", "known here"),
+    ("      spend:", "      when_unavailable: {local: 25%}\n      spend:", 10, 7, "unknown key", "known here"),
     ("per: day}", "per: day, over: {approve: lead, hard: 9 USD}}", 10, 68, "no role lead", "none is declared"),
     (SPEND, SPIKES.format("{meter: prize, per: hour, over: 5x, least: 1}"), 10, 24, "of agent counts prize", "calls"),
     (SPEND, SPIKES.format("{meter: price, per: week, over: 5x, least: 1 USD}"), 10, 36, "not one of", "known here"),
