@@ -26,6 +26,7 @@ MODES: Final = (
     _mode("lookups", "closed", Code.LOOKUP_FAILED),
     _mode("decision", "closed", Code.GUARD_FAILED, Code.INTERNAL),
     _mode("limits", "closed", Code.LIMITS_UNAVAILABLE, watched=True),
+    _mode("shares", "bounded", Code.LIMITS_UNAVAILABLE),
     _mode("counted", "bounded"),
     _mode("ledger", "closed", Code.LEDGER_UNAVAILABLE, watched=True),
     _mode("disk", "closed", Code.LEDGER_UNAVAILABLE),

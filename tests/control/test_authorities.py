@@ -244,6 +244,7 @@ def test_what_goes_wrong_once_ends_no_authoritys_life(monkeypatch: pytest.Monkey
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(doors, "tend", tend)
+    monkeypatch.setattr(doors, "tell_of_expiry", lambda *_: None)
     monkeypatch.setattr(doors, "LOOK_SECONDS", 0.0)
 
     async def look() -> None:
