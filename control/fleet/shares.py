@@ -74,10 +74,13 @@ class _Away:
 class Shares:
     """One per control process. `look` belongs to the loop of the shared store; all else is for any thread."""
 
-    def __init__(self, state: State, limits: SharedLimits, workers: Workers) -> None:
+    def __init__(
+        self, state: State, limits: SharedLimits, workers: Workers, *, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
         self._state = state
         self._limits = limits
         self._workers = workers
+        self._wait_seconds = wait_seconds
         self._lock = Lock()
         self._epochs = itertools.count(time.time_ns() // 1000)
         self._away: dict[str, _Away] = {}
@@ -160,7 +163,7 @@ class Shares:
                 self._put(tenant, None)  # nobody has granted anything meanwhile but the shared store
             elif up:
                 self._put(tenant, _Away("returns", now, away.lost_us, granted=True))
-            elif percent is not None and now - away.since >= WAIT_SECONDS:
+            elif percent is not None and now - away.since >= self._wait_seconds:
                 await self._begin(tenant, away, percent)
         elif away.phase == "local":
             if up or percent is None:
@@ -168,7 +171,7 @@ class Shares:
                 self._put(tenant, _Away("returns", now, away.lost_us, granted=True, share=away.share))
         elif not up:
             self._put(tenant, _Away("waits", now, time.time_ns() // 1000, granted=True))
-        elif now - away.since >= WAIT_SECONDS:
+        elif now - away.since >= self._wait_seconds:
             await self._return(tenant, away)
 
     async def _begin(self, tenant: str, away: _Away, percent: int) -> None:

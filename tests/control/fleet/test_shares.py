@@ -1,0 +1,222 @@
+"""Who grants a tenant's calls at each moment, step by step; one place at a time, and none without the ledger's word."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from control.fleet.claim_frames import claims_body
+from control.fleet.frames import FrameInvalid
+from control.fleet.shares import MARKER, Shares
+from control.stores.counted import Budget
+from rules.claims import Claim, LeaseClaim, SpendClaim
+from rules.codes import Code
+
+pytestmark = pytest.mark.anyio
+
+WAIT = 0.05
+SPEND = SpendClaim(("acme", "a", "USD", "day"), "2026-11-26", 10_000_000, 1_000_000, "USD", 4_000_000_000)
+
+
+@dataclass
+class World:
+    """What `Shares` is told by the state, the shared store and the workers."""
+
+    directory: Path
+    percent: int | None = 50
+    state_of_link: str = "closed"
+    acts: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    used: int = 2_000_000
+    there: set[str] = field(default_factory=lambda: {"w0", "w1"})
+    reports: bool = True
+    shares: Any = None
+
+    @property
+    def policy(self) -> Any:
+        one = SimpleNamespace(tenant="acme", share_percent=self.percent)
+        return SimpleNamespace(tenants={"acme": one})
+
+    def record_act(self, _: object, act: str, detail: dict[str, str]) -> None:
+        self.acts.append((act, detail))
+
+    @property
+    def store(self) -> Any:
+        return SimpleNamespace(health=lambda: SimpleNamespace(state=self.state_of_link))
+
+    async def counted(self, tenant: str) -> Any:
+        return [(f"{tenant}/a/USD/day", Budget("2026-11-26", spent=self.used, resets_at=4_000_000_000))], []
+
+    async def load_anew(self, tenant: str, tats: object) -> None:
+        self.loaded.append(tenant)
+
+    def connected(self) -> set[str]:
+        return set(self.there)
+
+    def want_reports(self) -> None:
+        if self.reports:
+            for worker in self.there:
+                self.shares.holds(worker, {"calls": []})
+
+    def begin(self) -> Shares:
+        self.shares = Shares(self, self, self, wait_seconds=WAIT)  # type: ignore[arg-type]
+        return self.shares  # type: ignore[no-any-return]
+
+    @property
+    def word(self) -> dict[str, int | None]:
+        return dict(self.shares.word)
+
+    async def look(self, *, after: float = 0.0) -> None:
+        await asyncio.sleep(after)
+        await self.shares.look()
+
+    async def until_local(self) -> int:
+        self.state_of_link = "open"
+        await self.look()
+        assert self.word == {"acme": None}
+        await self.look(after=WAIT)
+        epoch = self.word["acme"]
+        assert epoch is not None
+        return epoch
+
+    def ask(self, epoch: int, name: str = "c_1#a", **more: Any) -> dict[str, Any]:
+        body = {"name": name, "tenant": "acme", "epoch": epoch, "claims": claims_body((SPEND,))} | more
+        return self.shares.reserve("w0", json.loads(json.dumps(body)))  # type: ignore[no-any-return]
+
+
+def sent(claim: Claim) -> Any:
+    """As it arrives."""
+    return json.loads(json.dumps(claims_body((claim,))))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_a_short_loss_changes_nothing_but_that_nobody_grants_meanwhile(world: World) -> None:
+    world.begin()
+    world.state_of_link = "open"
+    await world.look()
+    assert world.word == {"acme": None}
+    world.state_of_link = "closed"
+    await world.look(after=WAIT)
+    assert world.word == {}
+    assert not world.loaded
+    assert not world.acts
+
+
+async def test_a_share_of_what_is_left_is_granted_and_the_store_is_loaded_before_it_is_believed(world: World) -> None:
+    world.begin()
+    epoch = await world.until_local()
+    assert (world.directory / MARKER).exists()
+    assert world.acts == [("limits.local", {"tenant": "acme", "share": "50%"})]
+    answers = [world.ask(epoch, f"c_{number}#a") for number in range(6)]
+    assert ["claims" in answer for answer in answers] == [True] * 4 + [False] * 2  # half of the 8 that were left
+    assert answers[4]["refused"][:2] == [0, Code.SPEND_CAP_REACHED.value]
+    world.state_of_link = "closed"
+    await world.look()
+    assert world.word == {"acme": None}
+    assert "unavailable" in world.ask(epoch)
+    assert not world.loaded
+    await world.look(after=WAIT)
+    assert world.loaded == ["acme"]
+    assert world.word == {}
+    assert not (world.directory / MARKER).exists()
+
+
+async def test_a_store_that_flaps_is_never_believed_before_it_was_loaded(world: World) -> None:
+    world.begin()
+    epoch = await world.until_local()
+    assert "claims" in world.ask(epoch)
+    for _ in range(3):
+        for link in ("closed", "open"):
+            world.state_of_link = link
+            await world.look()
+            assert world.word == {"acme": None}
+    world.state_of_link = "closed"
+    await world.look()
+    await world.look(after=WAIT)
+    assert (world.loaded, world.word) == (["acme"], {})
+
+
+async def test_an_epoch_of_before_grants_nothing(world: World) -> None:
+    world.begin()
+    first = await world.until_local()
+    world.state_of_link = "closed"
+    await world.look()
+    world.state_of_link = "open"
+    await world.look()
+    await world.look(after=WAIT)
+    assert world.word["acme"] not in (None, first)
+    assert "unavailable" in world.ask(first)
+
+
+async def test_nothing_is_granted_before_every_worker_says_what_it_has_in_flight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.fleet.shares.REPORT_SECONDS", 0.05)
+    world.begin()
+    world.reports = False
+    world.state_of_link = "open"
+    await world.look()
+    await world.look(after=WAIT)
+    assert world.word == {"acme": None}
+    world.reports = True
+    await world.look()
+    assert world.word["acme"] is not None
+
+
+async def test_slots_of_calls_from_before_count_and_come_free(world: World) -> None:
+    world.begin()
+    slot = LeaseClaim(("acme", "a", "concurrency"), 2)
+    world.want_reports = lambda: [  # type: ignore[method-assign]
+        world.shares.holds(worker, {"calls": [["c_0#x", False, sent(slot)]] if worker == "w0" else []})
+        for worker in world.there
+    ]
+    epoch = await world.until_local()
+    asked = {"claims": sent(slot)}
+    assert world.ask(epoch, **asked)["refused"][1] == Code.CONCURRENCY_REACHED.value
+    world.shares.end({"name": "c_0#x", "how": "settle", "amounts": {}})
+    assert "claims" in world.ask(epoch, "c_2#a", **asked)
+
+
+async def test_a_control_that_follows_one_that_granted_believes_nothing_the_store_has(world: World) -> None:
+    (world.directory / MARKER).write_text('["acme"]')
+    world.begin()
+    assert world.word == {"acme": None}
+    await world.look(after=WAIT)
+    assert (world.loaded, world.word) == (["acme"], {})
+
+
+async def test_a_marker_that_cannot_be_read_means_everybody(world: World) -> None:
+    (world.directory / MARKER).write_text("{")
+    world.begin()
+    assert world.word == {"acme": None}
+    await world.look(after=WAIT)
+    assert (world.loaded, world.word) == (["acme"], {})
+
+
+async def test_without_the_choice_it_is_closed_and_a_choice_withdrawn_ends_the_share(world: World) -> None:
+    world.percent = None
+    world.begin()
+    world.state_of_link = "open"
+    await world.look()
+    assert world.word == {}  # workers meet the store that does not answer
+    world.percent = 50
+    epoch = await world.until_local()
+    world.percent = None
+    await world.look()
+    assert world.word == {"acme": None}
+    assert "unavailable" in world.ask(epoch)
+
+
+async def test_claims_of_another_tenant_are_refused(world: World) -> None:
+    world.begin()
+    epoch = await world.until_local()
+    with pytest.raises(FrameInvalid):
+        world.ask(epoch, tenant="other")
