@@ -19,6 +19,7 @@ from control.degraded import Episodes
 from control.fleet.channel import Channel
 from control.fleet.fleet import Fleet
 from control.fleet.inputs import ForwardedInputs
+from control.fleet.limits_line import LimitsLine
 from control.fleet.snapshot import Follower
 from control.fleet.troubles import Troubles
 from control.fleet.world import LEASE_SECONDS, WorkerWorld
@@ -89,7 +90,13 @@ class Worker:
         hello = {"worker": self.name, "slot": 0, "pid": 1}
         follower = Follower(Ed25519PublicKey.from_public_bytes(self.key))
         self.channel = Channel(
-            self.path, hello, follower, self.inputs, self.troubles, lambda world, _: known.set_result(world)
+            self.path,
+            hello,
+            follower,
+            self.inputs,
+            self.troubles,
+            LimitsLine(),
+            lambda world, _: known.set_result(world),
         )
         self.thread.start()
         self.line = self.thread.submit(self.channel.run)
