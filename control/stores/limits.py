@@ -52,9 +52,6 @@ from rules.limits.gcra import Exceeds, gcra
 
 REAP_AFTER_SECONDS: Final = 60
 """A call that is in no list of live calls this long after its reserve has been lost by its owner."""
-FORGOTTEN_SECONDS: Final = 8 * 86_400
-"""A window that ended so long ago is forgotten, as `reserve.lua` does: no clock is set back so far, and what limits are
-counted by (objects, tools) would else be kept for ever."""
 WORKER: Final = "w0"
 """The one process there is."""
 
@@ -268,6 +265,8 @@ class EmbeddedReservations:
         current = Budget(claim.window) if budget is None or rolled else budget
         if claim.window == current.window:
             current.resets_at = claim.resets_at
+            if not claim.resets_at:
+                current.used_at = int(self._wall_seconds())
         used = current.spent + current.reserved
         if used + claim.amount_micros > claim.max_micros:
             return cap_reached(claim, current.window, current.resets_at, used, self._wall_seconds())
@@ -350,13 +349,8 @@ class EmbeddedReservations:
             now_us = self._monotonic_us()
             # Buckets that have filled up again are forgotten: they are as if never used.
             self._tats = {key: tat for key, tat in self._tats.items() if tat > now_us}
-            before = self._wall_seconds() - FORGOTTEN_SECONDS
-            self._budgets = {
-                # 0: of a run, or nobody has said yet when it ends.
-                key: budget
-                for key, budget in self._budgets.items()
-                if budget.reserved or not budget.resets_at or budget.resets_at > before
-            }
+            now = self._wall_seconds()
+            self._budgets = {key: budget for key, budget in self._budgets.items() if not budget.is_over(now)}
             ended, self._ended = self._ended or [], None
             return Exported(
                 wall_us=int(self._wall_seconds() * 1_000_000),

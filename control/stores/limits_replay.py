@@ -31,9 +31,10 @@ from rules.limits.gcra import Exceeds, gcra
 from rules.limits.keys import charged, meter_of
 from rules.policy.compile import Connection, PolicySet
 
-_VERSION: Final = 2
-"""The first knew prices alone: what it counted is read as it is, but no older program may read the budgets of now."""
-_READ: Final = (1, _VERSION)
+_VERSION: Final = 3
+"""The first knew prices alone, the second not when a budget was last used: what they counted is read as it is and as of
+their own time, but no older program may read the budgets of now."""
+_READ: Final = (1, 2, _VERSION)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -147,7 +148,8 @@ class Replay:
         ]
 
     def snapshot(self, size: int, wall_us: int) -> LimitsSnapshot:
-        """What `start` begins from again, as of `size` records."""
+        """What `start` begins from again, as of `size` records. What is over is forgotten."""
+        self._forget(wall_us)
         budgets = {key: replace(budget) for key, budget in self._budgets.items()}
         held = [(call, tuple(entries)) for (call, _), entries in self._open.items()]
         held += [(call, tuple(entries)) for call, entries in self._carried.items()]
@@ -155,8 +157,14 @@ class Replay:
             for key, window, amount in entries:
                 if budgets[key].window == window:
                     budgets[key].spent -= amount  # `start` counts it again
-        ahead = {key: tat - wall_us for key, tat in self._tats_us.items() if tat > wall_us}
+        ahead = {key: tat - wall_us for key, tat in self._tats_us.items()}
         return LimitsSnapshot(size, _encode(Exported(wall_us, ahead, budgets, tuple(held), ())))
+
+    def _forget(self, wall_us: int) -> None:
+        in_use = {key for entries in (*self._open.values(), *self._carried.values()) for key, _, _ in entries}
+        now = wall_us / 1_000_000
+        self._budgets = {key: one for key, one in self._budgets.items() if key in in_use or not one.is_over(now)}
+        self._tats_us = {key: tat for key, tat in self._tats_us.items() if tat > wall_us}
 
     def _intent(self, record: Mapping[str, Any]) -> None:
         call, attempt, cost = record["call"], record["attempt"], record["cost"]
@@ -164,14 +172,16 @@ class Replay:
         if call in self._carried:
             self._open[call, attempt] = self._carried.pop(call)
         elif cost is not None and call not in self._ended:
-            self._open[call, attempt] = [self._charge(name, charged(name, cost)) for name in cost["budget"]]
+            at = int(datetime.fromisoformat(record["ts"]).timestamp()) if cost["budget"] else 0
+            self._open[call, attempt] = [self._charge(name, charged(name, cost), at) for name in cost["budget"]]
 
-    def _charge(self, name: str, micros: int) -> tuple[str, str, int]:
+    def _charge(self, name: str, micros: int, at: int) -> tuple[str, str, int]:
         key, _, window = name.rpartition("/")
         budget = self._budgets.get(key)
         if budget is None or window > budget.window:
             budget = self._budgets[key] = Budget(window)
         budget.spent += micros
+        budget.used_at = max(budget.used_at, at)
         return key, budget.window, micros
 
     def _outcome(self, record: Mapping[str, Any]) -> None:
@@ -218,7 +228,7 @@ def _encode(exported: Exported) -> bytes:
         "v": _VERSION,
         "wall_us": exported.wall_us,
         "rates": [[list(key), ahead] for key, ahead in exported.ahead_us.items()],
-        "budgets": [[key, b.window, b.resets_at, b.spent] for key, b in exported.budgets.items()],
+        "budgets": [[key, b.window, b.resets_at, b.spent, b.used_at] for key, b in exported.budgets.items()],
         "ended": list(exported.ended),
         "held": [[call, [list(spend) for spend in spends]] for call, spends in exported.held],
     }
@@ -233,7 +243,10 @@ def _decode(state: bytes) -> Exported:
         return Exported(
             wall_us=data["wall_us"],
             ahead_us={tuple(key): ahead for key, ahead in data["rates"]},
-            budgets={key: Budget(window, resets, spent) for key, window, resets, spent in data["budgets"]},
+            budgets={
+                key: Budget(window, resets, spent, used_at=used[0] if used else data["wall_us"] // 1_000_000)
+                for key, window, resets, spent, *used in data["budgets"]
+            },
             held=tuple((call, tuple((key, window, n) for key, window, n in spends)) for call, spends in data["held"]),
             ended=tuple(data["ended"]),
         )

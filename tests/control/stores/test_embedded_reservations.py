@@ -115,6 +115,22 @@ async def test_windows_that_ended_long_ago_are_forgotten_and_no_other(
     assert {use.key.rpartition("=")[2] for use in store.budgets()} == {"flies", "run"}
 
 
+def test_a_run_is_forgotten_after_forty_days_without_a_call(store: EmbeddedReservations, clock: Clock) -> None:
+    def of(run: str) -> SpendClaim:
+        return SpendClaim(("acme", "agent", "calls", "run", run), "run", 5_000_000, 1_000_000, "calls", 0, "calls")
+
+    for run in ("over", "goes-on", "flies"):
+        reserved = take(store, of(run), call=run)
+        if run != "flies":
+            store.settle(reserved, {})
+    for days, kept in ((39, {"over", "goes-on", "flies"}), (2, {"goes-on", "flies"}), (39, {"flies"})):
+        clock.pass_seconds(days * 86_400)
+        store.begin_export()
+        assert {key.rpartition("/")[2] for key in store.export().budgets} == kept
+        if days == 39 and "over" in kept:
+            store.settle(take(store, of("goes-on"), call="again"), {})
+
+
 @pytest.mark.parametrize(
     ("micros", "unit", "text"),
     [

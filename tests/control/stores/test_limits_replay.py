@@ -258,6 +258,41 @@ class TestSnapshot:
             Replay(None).start(LimitsSnapshot(0, state))
 
 
+def test_what_a_program_before_did_not_date_is_as_old_as_its_snapshot() -> None:
+    run = ["acme/agent/USD/run/r1", "run", 0, 7]
+    state = {"v": 2, "wall_us": int(START) * 1_000_000, "rates": [], "budgets": [run], "ended": [], "held": []}
+    for days, kept in ((39, 1), (41, 0)):
+        replay = Replay(None)
+        replay.start(LimitsSnapshot(0, json.dumps(state).encode()))
+        replay.snapshot(0, int(START + days * 86_400) * 1_000_000)
+        assert len(replay.budgets()) == kept
+
+
+def test_what_is_over_is_forgotten_and_what_is_in_flight_is_not() -> None:
+    """A program that counts from the ledger for months keeps what still counts, and is told of no window's end."""
+    replay = Replay(None)
+
+    def call(name: str, run: str, at: str, *, ends: bool) -> None:
+        begun = intent(name, 1)
+        begun["ts"], begun["cost"]["budget"] = at, [f"acme/agent/USD/run/{run}/run"]
+        replay.feed(begun)
+        if ends:
+            replay.feed(outcome(name, 1))
+
+    for number in range(50):
+        call(f"c{number}", f"r{number}", "2026-11-20T12:00:00.000000Z", ends=number > 0)
+    call("later", "r9", "2026-12-10T12:00:00.000000Z", ends=True)
+    for days, kept in ((39, 50), (41, 2)):
+        again = Replay(None)
+        again.start(replay.snapshot(100, int(START + days * 86_400) * 1_000_000))
+        for counted in (replay, again):
+            assert len(counted.budgets()) == kept
+    assert {key: budget.spent for key, budget in again.budgets()} == {
+        "acme/agent/USD/run/r0": 1,
+        "acme/agent/USD/run/r9": 2,
+    }
+
+
 def test_a_snapshot_of_the_first_version_is_read() -> None:
     """It is of a program that knew prices alone; what it counted is what it says."""
     key = "/".join(KEY)

@@ -192,7 +192,7 @@ for key, budget in pairs(budgets) do
   redis.call('HSET', name, 'w', budget.w, 's', text(budget.s), 'r', text(budget.r), 'e', budget.e)
   local ends = tonumber(budget.e) * 1000
   if ends == 0 then
-    redis.call('PEXPIRE', name, 30 * DAY)
+    redis.call('PEXPIRE', name, 40 * DAY)
   elseif budget.fresh then
     redis.call('PEXPIRE', name, text(math.max(0, ends - now / 1000) + 8 * DAY))
   end
