@@ -170,7 +170,7 @@ def test_a_process_tells_of_its_ledger_its_inputs_and_what_it_stores(state: Stat
 
 def test_inputs_that_cannot_be_kept_hold_up_no_call_and_show_everywhere() -> None:
     with OriginThread((HOST, "free.test"), script) as origin:
-        policy = POLICY.format(port=origin.port, accounts=ACCOUNT.format(name="agent", limits="{}"))
+        policy = POLICY.format(port=origin.port, accounts=ACCOUNT.format(name="agent", limits="{}"), whole="")
         with running(policy=policy, files={"lab-ca.pem": origin.authority.pem}, secrets={"lab": SECRET}) as product:
             product.stop()
             for made in product.state.glob("inputs.sqlite*"):
