@@ -87,9 +87,12 @@ def list_of(check: Check, most: int = MAX_ITEMS) -> Check:
     def conforms(value: object) -> object:
         if type(value) is not list and type(value) is not tuple:
             return False
-        if not value:
-            return True
-        return len(value) <= most and all(check(item) for item in value)
+        if len(value) > most:
+            return False
+        for item in value:  # noqa: SIM110 - a generator costs more than the checks
+            if not check(item):
+                return False
+        return True
 
     return conforms
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ledger.schema import NO_CURRENCY
 from rules.claims import PRICE, Claim, SpendClaim
+from rules.identity import ByIdentity
 from rules.meters import meter_named
 from rules.meters.tokens import TOKENS
 from rules.policy.compile import Connection
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from proxy.usage.used import Used
 
 _NOTHING: Final[Mapping[str, int]] = {}
+
+
+class _Made:
+    """What a cost comes to in other forms, made when it is first asked for."""
+
+    __slots__ = ("content", "most")
+
+    def __init__(self) -> None:
+        self.most: Mapping[str, int] | None = None
+        self.content: dict[str, object] | None = None
 
 
 @swift
@@ -31,11 +42,15 @@ class Cost:
     """What limits count beside the price."""
     price_book: str | None = None
     """Digest of the book that the price is by; None: the connection's own price."""
+    _made: _Made = field(default_factory=_Made, init=False, repr=False, compare=False)
 
     @property
     def most(self) -> Mapping[str, int]:
-        """By meter, as settling names them."""
-        return {PRICE: self.micros, **self.units}
+        """By meter, as settling names them. The same object each time."""
+        most = self._made.most
+        if most is None:
+            most = self._made.most = {PRICE: self.micros, **self.units}
+        return most
 
     def due(self, result: "Result", told: Mapping[str, int] = _NOTHING) -> Mapping[str, int]:
         """What is due by how the call ended: nothing unless it was sent, all of it where nobody can know.
@@ -44,6 +59,8 @@ class Cost:
         effect, so meters that count effects count none.
         """
         most = self.most
+        if result.sent and not told and not result.refused:
+            return most
         if not result.sent:
             return dict.fromkeys(most, 0)
         if result.status == "indeterminate":
@@ -56,12 +73,19 @@ class Cost:
         }
 
     def content(self, spent: Mapping[str, int] | None = None) -> dict[str, object]:
-        """The record's `cost`, with what was really spent when that is known."""
-        amounts = self.most if spent is None else spent
+        """The record's `cost`, with what was really spent when that is known. Not to be changed: calls share it."""
+        if spent is not None and spent is not self._made.most:
+            return self._content(spent)
+        content = self._made.content
+        if content is None:
+            content = self._made.content = self._content(self.most)
+        return content
+
+    def _content(self, amounts: Mapping[str, int]) -> dict[str, object]:
         content: dict[str, object] = {
             "micro": amounts[PRICE],
             "cur": self.currency,
-            "budget": list(self.budgets),
+            "budget": self.budgets,
         }
         if self.units:
             content["units"] = {meter: amounts[meter] for meter in self.units}
@@ -70,11 +94,24 @@ class Cost:
         return content
 
 
+_COSTS: Final[ByIdentity[tuple[Claim, ...], tuple[Connection | None, Cost | None]]] = ByIdentity()
+"""Of claims that were asked for before, on their connection."""
+
+
 def cost_of(claims: tuple[Claim, ...], connection: Connection | None, used: "Used | None" = None) -> Cost | None:
     """What the call costs and the budgets it was set aside in; None for a call that nothing counts.
 
     `used`: of a call that is paid by what it uses.
     """
+    if used is not None:
+        return _cost_of(claims, connection, used)
+    found = _COSTS.get(claims)
+    if found is None or found[0] is not connection:
+        found = _COSTS.put(claims, (connection, _cost_of(claims, connection, None)))
+    return found[1]
+
+
+def _cost_of(claims: tuple[Claim, ...], connection: Connection | None, used: "Used | None") -> Cost | None:
     price: SpendClaim | None = None
     budgets: list[str] = []
     amounts: dict[str, int] = {}

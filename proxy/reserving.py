@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -25,6 +25,7 @@ from rules.claims import (
 )
 from rules.codes import Code
 from rules.decision import Allowed, Reason
+from rules.identity import ByIdentity
 from rules.limits.limit import Over, Spend
 from rules.meters.bytes_out import BYTES_OUT
 from rules.meters.meter import LATER, MOST, ONE
@@ -53,7 +54,7 @@ async def reserve(
     connection = journey.connection
     if connection is None:
         raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
-    claims = tuple(_completed(journey, call, connection, allowed, head))
+    claims = _completed(journey, call, connection, allowed, head)
     live.enter_phase("reserve", seconds)
     try:
         answer = await books.reservations.reserve(call.id, claims)
@@ -76,16 +77,24 @@ def sent_bytes(journey: Journey, head: Head) -> int:
     return len(head.public) + (len(journey.body) if upload is None else upload.length)
 
 
-def _completed(journey: Journey, call: Call, connection: Connection, allowed: Allowed, head: Head) -> Iterator[Claim]:
-    yield pause_of(connection)
+_COMPLETE: Final[ByIdentity[tuple[Claim, ...], tuple[Connection, tuple[Claim, ...]]]] = ByIdentity()
+"""What is asked for beside claims that are complete by themselves, on their connection."""
+
+
+def _completed(journey: Journey, call: Call, connection: Connection, allowed: Allowed, head: Head) -> tuple[Claim, ...]:
     once = _once(journey, call, connection, allowed, head)
-    if once is not None:
-        yield once
-    for claim in allowed.claims:
-        if isinstance(claim, SpendClaim) and claim.amount_micros == LATER:
-            yield replace(claim, amount_micros=_later(claim, journey, head))
-        else:
-            yield claim
+    found = _COMPLETE.get(allowed.claims)
+    if once is None and found is not None and found[0] is connection:
+        return found[1]
+    before = (pause_of(connection),) if once is None else (pause_of(connection), once)
+    later = [claim for claim in allowed.claims if isinstance(claim, SpendClaim) and claim.amount_micros == LATER]
+    if later:
+        completed = (replace(c, amount_micros=_later(c, journey, head)) if c in later else c for c in allowed.claims)
+        return (*before, *completed)
+    claims = (*before, *allowed.claims)
+    if once is None:
+        _COMPLETE.put(allowed.claims, (connection, claims))
+    return claims
 
 
 def _later(claim: SpendClaim, journey: Journey, head: Head) -> int:

@@ -52,6 +52,8 @@ class AlertsFold:
         self._raise = raise_alert
         self._now = now
         self._limits: tuple[str, _Limits] = ("", {})
+        self._watched: dict[str, tuple[tuple[TenantPolicy, Spend], ...]] = {}
+        """By a budget's key: the limits of which somebody wants to hear."""
         self._pruned = ""
         self._told: set[str] = set()
         """Keys of alerts that were raised: what is refused a thousand times asks the database once."""
@@ -62,16 +64,17 @@ class AlertsFold:
     def feed(self, rows: sqlite3.Connection, records: Sequence[Record]) -> None:
         """See `Fold.feed`."""
         counted = _Counted(rows)
+        limits = self._limits_now()
         for record in records:
             body: dict[str, Any] = record.body
             if record.type == "call.intent" and body["cost"] is not None and body["cost"]["budget"]:
                 counted.begun(record.seq, body["agent"], body["cost"], record.ts)
-                self._look(counted, body["cost"]["budget"], body["agent"])
+                self._look(counted, limits, body["cost"]["budget"], body["agent"])
             elif record.type == "call.outcome":
                 # What was a guess can come to more: then it is this that reaches a share, perhaps the last to do so.
                 grown = None if body["cost"] is None else counted.ended(body["intent"], body["cost"])
                 if grown is not None:
-                    self._look(counted, body["cost"]["budget"], grown)
+                    self._look(counted, limits, body["cost"]["budget"], grown)
             elif self._is_recent(record):
                 self._event(record, body)
         counted.store()
@@ -85,15 +88,11 @@ class AlertsFold:
 
     # budgets
 
-    def _look(self, counted: "_Counted", names: Sequence[str], agent: Mapping[str, Any]) -> None:
+    def _look(self, counted: "_Counted", limits: _Limits, names: Sequence[str], agent: Mapping[str, Any]) -> None:
         """Thresholds that this call has crossed are told of."""
-        limits = self._limits_now()
         for name in names:
             key, _, window = name.rpartition("/")
-            parts = key.split("/")
-            for policy, spend in limits.get("/".join(parts[:4]), ()):
-                if not spend.alert:
-                    continue
+            for policy, spend in self._watching(key, limits):
                 now = window_of(spend.per, datetime.fromtimestamp(self._now(), UTC), policy.timezone)
                 if window != now.id:
                     continue
@@ -101,6 +100,15 @@ class AlertsFold:
                 for share in spend.alert:
                     if used * 100 >= spend.max_micros * share:
                         self._threshold(policy.tenant, name, spend, share, used, now.resets_at, agent)
+
+    def _watching(self, key: str, limits: _Limits) -> tuple[tuple[TenantPolicy, Spend], ...]:
+        found = self._watched.get(key)
+        if found is None:
+            if len(self._watched) >= MOST_TOLD:
+                self._watched.clear()
+            of_all = limits.get("/".join(key.split("/")[:4]), ())
+            found = self._watched[key] = tuple(one for one in of_all if one[1].alert)
+        return found
 
     def _threshold(
         self,
@@ -137,6 +145,7 @@ class AlertsFold:
     def _limits_now(self) -> _Limits:
         policy = self._policy()
         if policy is None:
+            self._watched = {}
             return {}
         if self._limits[0] != policy.digest:
             found: dict[str, tuple[tuple[TenantPolicy, Spend], ...]] = {}
@@ -148,6 +157,7 @@ class AlertsFold:
                         key = "/".join(budget_of(level, spend).key)
                         found[key] = (*found.get(key, ()), (tenant, spend))
             self._limits = policy.digest, found
+            self._watched = {}
         return self._limits[1]
 
     def _tell(self, wanted: Raise) -> None:

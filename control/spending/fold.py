@@ -117,7 +117,7 @@ class SpendingFold:
         status = result["http"] if answered else 0
         failed = not 200 <= status < 400
         # Something counts it, and nothing was set aside: it repeats what was charged before, under the same key.
-        repeated = most is not None and bool(most["budget"]) and not any(amounts_of(most).values())
+        repeated = most is not None and bool(most["budget"]) and not (most["micro"] or any(amounts_of(most).values()))
         chunk.call(who, status, ts, attempt=body["attempt"], repeated=repeated)
         for meter, micros in ({} if cost is None else amounts_of(cost)).items():
             if micros:

@@ -71,13 +71,19 @@ class SpikesFold:
     def feed(self, rows: sqlite3.Connection, records: Sequence[Record]) -> None:
         """See `Fold.feed`."""
         used: defaultdict[tuple[Counted, str], int] = defaultdict(int)
+        hours: dict[tuple[str, str], str] = {}
         before = set(self._open)
         for record in records:
             for counted, micros in self._counted(record):
-                hour = window_of("hour", datetime.fromisoformat(record.ts), self._zone_of(record.tenant)).id
-                tenant, _, meter, unit = counted
+                minute = record.tenant, record.ts[:16]  # hours begin with a minute
+                hour = hours.get(minute)
+                if hour is None:
+                    at = datetime.fromisoformat(record.ts)
+                    hour = hours[minute] = window_of("hour", at, self._zone_of(record.tenant)).id
                 used[counted, hour] += micros
-                used[(tenant, WHOLE_TENANT, meter, unit), hour] += micros
+        for (counted, hour), micros in tuple(used.items()):
+            tenant, _, meter, unit = counted
+            used[(tenant, WHOLE_TENANT, meter, unit), hour] += micros
         rows.executemany(
             "INSERT INTO hourly VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET micros = micros + excluded.micros",
             [(*counted, hour, micros) for (counted, hour), micros in used.items()],

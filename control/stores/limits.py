@@ -48,6 +48,7 @@ from rules.claims import (
     Ticket,
     Waiting,
 )
+from rules.identity import ByIdentity
 from rules.limits.gcra import Exceeds, gcra
 
 REAP_AFTER_SECONDS: Final = 60
@@ -70,6 +71,7 @@ class EmbeddedReservations:
         self._wall_seconds = wall_seconds
         self._lock = Lock()
         self._numbers = count(1)
+        self._checked: ByIdentity[tuple[Claim, ...], bool] = ByIdentity()
         self._tats: dict[Key, int] = {}
         self._leases: dict[Key, int] = {}
         self._pauses: dict[Key, int] = {}
@@ -113,31 +115,37 @@ class EmbeddedReservations:
                 self._queues.wake(key, self._leases.get(key, 0))
 
     def _reserve(self, call: str, claims: tuple[Claim, ...], ticket: Ticket | None) -> Reserved | Refused | Waiting:
-        try:
-            check(claims)
-        except ValueError as error:
-            raise ReservationsUnavailable(str(error)) from error
+        if self._checked.get(claims) is None:
+            try:
+                check(claims)
+            except ValueError as error:
+                raise ReservationsUnavailable(str(error)) from error
+            self._checked.put(claims, True)
         with self._lock:
             now_us = self._monotonic_us()
             hold = Hold(call, now_us)
             paid = self._is_paid(claims, now_us)
             taken: list[Claim] = []
             missing: LeaseClaim | None = None
+            same = True
             for claim in claims:
                 result = self._take(claim, now_us, hold, paid, ticket)
-                if isinstance(result, Refused):
+                if result is claim:
+                    taken.append(claim)
+                elif isinstance(result, Refused):
                     self._undo(hold)
                     return result
-                if isinstance(result, Waiting):
+                elif isinstance(result, Waiting):
                     missing = missing or result.claim
                 else:
                     taken.append(result)
+                    same = False
             if missing is not None:
                 self._undo(hold)
                 return self._wait(missing, ticket)
             if ticket is not None:
                 self._queues.leave(ticket, let_in=True)
-            reserved = Reserved(f"{call}#{next(self._numbers)}", tuple(taken))
+            reserved = Reserved(f"{call}#{next(self._numbers)}", claims if same else tuple(taken))
             self._held[reserved.id] = hold
             return reserved
 

@@ -34,9 +34,11 @@ def claims_of(plan: Plan, demand: Demand) -> tuple[Claim, ...]:
     standing = plan.standing.get(demand.connection.name)
     if standing is None:
         standing = plan.standing[ANY]
-    if not plan.varying and not plan.metered:
+    if plan.varying:
+        return (*standing, *_varying(plan, demand), *spend_claims(plan, demand))
+    if not plan.metered:
         return standing
-    return (*standing, *_varying(plan, demand), *spend_claims(plan, demand))
+    return plan.asked(demand.connection.name, (*standing, *spend_claims(plan, demand)))
 
 
 def bucket_claims(plan: Plan, demand: Demand) -> tuple[Claim, ...]:

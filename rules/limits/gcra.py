@@ -12,7 +12,10 @@ One integer is the whole state of a bucket, so it cannot leak, needs no refill t
 
 from dataclasses import dataclass
 
+from rules.swift import swift
 
+
+@swift
 @dataclass(frozen=True, slots=True)
 class Conforms:
     """The call is within its rate; the caller must store `tat_us` in place of the old one."""

@@ -9,6 +9,7 @@ so a part is percent-encoded, and told by its digest where it is long.
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -50,15 +51,21 @@ def charged(budget: str, cost: Mapping[str, Any]) -> int:
 
     Raises ValueError for a cost that does not say so: it is no record of this program's.
     """
-    parts = budget.split("/")
-    counted = parts[2] if len(parts) > 2 else ""
-    if _CURRENCY.fullmatch(counted):
+    part = _part_of(budget)
+    if part is None:
         return int(cost["micro"])
-    part = counted.partition(":")[0]
     for meter, amount in cost.get("units", {}).items():
         if meter_part(meter) == part:
             return int(amount)
     raise ValueError(f"a record charges the budget {budget} and does not say how much")
+
+
+@lru_cache(maxsize=4096)
+def _part_of(budget: str) -> str | None:
+    """How a budget names its meter; None where it counts prices."""
+    parts = budget.split("/")
+    counted = parts[2] if len(parts) > 2 else ""
+    return None if _CURRENCY.fullmatch(counted) else counted.partition(":")[0]
 
 
 def unit_of(meter: str, cost: Mapping[str, Any]) -> str:

@@ -162,7 +162,7 @@ class Budget:
     """Tenant, scope, what is counted, period."""
     by: tuple[str, ...]
     """What it is counted by, the run included where it is counted per run; in the order of `BY`."""
-    _last: list[SpendClaim] = field(default_factory=list, repr=False, compare=False)
+    _last: list[SpendClaim] = field(default_factory=list, init=False, repr=False, compare=False)
     """What was asked of it last: most calls ask for the same."""
 
     def claim(self, window: str, resets_at: int, micros: int) -> SpendClaim:
@@ -205,6 +205,17 @@ class Plan:
     """Rates and slots that depend on the run, the tool and the like, each with its scope."""
     metered: Mapping[str, tuple[Metered, ...]] = field(repr=False)
     """By connection."""
+    _of_action: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _last: dict[str, tuple[Claim, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By connection: what was asked last. Most calls ask for the same, and what is the same is judged once."""
+
+    def asked(self, connection: str, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+        """The same claims; the object of the last call on a connection where that asked for the same."""
+        last = self._last.get(connection)
+        if last == claims:
+            return last
+        self._last[connection] = claims
+        return claims
 
     def on(self, connection: str) -> tuple[Metered, ...]:
         """What is counted on a connection."""
@@ -216,6 +227,12 @@ class Plan:
 
     def of_action(self, connection: str) -> bool:
         """Whether a limit on a connection depends on which tools a call asks for."""
+        found = self._of_action.get(connection)
+        if found is None:
+            found = self._of_action[connection] = self._is_of_action(connection)
+        return found
+
+    def _is_of_action(self, connection: str) -> bool:
         return self.untold(connection) or any(
             limit.where.of_action and limit.where.connection in (ANY, connection) for _, limit in self.varying
         )

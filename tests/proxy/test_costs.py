@@ -67,8 +67,23 @@ def test_a_cost_is_a_legal_part_of_a_record() -> None:
     assert content == {
         "micro": 0,
         "cur": "XXX",
-        "budget": ["acme/agent/calls/day/2026-11-20", "acme/agent/mcp.a%2Fb.amount:USD/day/2026-11-20"],
+        "budget": ("acme/agent/calls/day/2026-11-20", "acme/agent/mcp.a%2Fb.amount:USD/day/2026-11-20"),
         "units": {"calls": 1_000_000, "mcp.a/b.amount": 5_000_000},
     }
     assert cost.content(dict.fromkeys(cost.most, 0))["units"] == {"calls": 0, "mcp.a/b.amount": 0}
     assert cost_of((), None) is None
+
+
+def test_a_cost_is_made_once_for_the_same_claims_and_never_of_another_connection() -> None:
+    claims = (spend("price", "USD", 5, "USD", "day"),)
+    cost = cost_of(claims, None)
+    assert cost is not None
+    assert cost_of(claims, None) is cost
+    same = (spend("price", "USD", 5, "USD", "day"),)
+    again = cost_of(same, None)
+    assert again == cost
+    assert again is not cost
+    assert again is not None
+    assert again.content() is again.content() is again.content(again.most)
+    assert again.content({"price": 4})["micro"] == 4
+    assert again.content()["micro"] == 5
