@@ -32,6 +32,8 @@ class Child:
     heard: Callable[["Child", Line], None]
     began: float = field(default_factory=time.monotonic)
     ready: "asyncio.Future[Line]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    here: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has begun and can be told, or it has ended."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     last: Line = field(default_factory=dict)
     """What it said at its end."""
@@ -48,7 +50,7 @@ class Child:
         inherited: Sequence[int] = (),
         arguments: Callable[[int], Sequence[str]] = lambda leash: (str(leash),),
     ) -> "Child":
-        """`python -m module` runs with the arguments that go with its leash, and has been told.
+        """`python -m module` runs with the arguments that go with its leash, and has been told; None: it waits for it.
 
         `inherited` are files that are open there under the same numbers.
         """
@@ -79,6 +81,16 @@ class Child:
     def was_ready(self) -> bool:
         """Whether it ever did its work."""
         return self.ready.done() and self.ready.exception() is None
+
+    async def until_here(self) -> None:
+        """It waits for being told what to do. Raises `NeverReady`."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self.here.wait()
+        except TimeoutError:
+            raise NeverReady(f"{self.name} did not begin within {READY_SECONDS:.0f} s") from None
+        if self.ended.is_set():
+            raise NeverReady(f"{self.name} ended before it was told anything")
 
     async def until_ready(self) -> Line:
         """What it says when it does its work. Raises `NeverReady`."""
@@ -117,6 +129,8 @@ class Child:
             if "ready" in line:
                 if not self.ready.done():
                     self.ready.set_result(line["ready"])
+            elif "here" in line:
+                self.here.set()
             elif "ended" in line:
                 self.last = line["ended"]
             else:
@@ -129,4 +143,5 @@ class Child:
             self.ready.exception()  # looked at, or not: the log has its words
         self.leash.close()
         self.ended.set()
+        self.here.set()
         self.heard(self, {"gone": code})

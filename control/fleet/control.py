@@ -38,6 +38,7 @@ HELD_SECONDS: Final = 5.0
 
 async def control(leash: Leash) -> None:
     """Operators and workers have been served until the supervisor said to end, or was gone."""
+    leash.say(here=True)
     told = await leash.first()
     plan = Plan.of_line(told["plan"])
     hide_memory()

@@ -189,11 +189,8 @@ class _Supervisor:
         if name == SEQUENCER:
             child = await self._start_sequencer()
         elif name == CONTROL:
-            addresses = [name_of(one) for one in (*self.plain, *self.tls)]
-            told |= {"addresses": addresses, "tls": len(self.tls), "anew": self.anew}
-            told["replacing"] = self._rolling.locked()
-            self.anew = False
-            child = await Child.start(name, "control.fleet.control", told, self._heard, (self.lifeline[1],))
+            child = await self._control_untold()
+            self._tell_control(child)
         else:
             told |= {
                 "slot": int(name.rpartition(" ")[2]),
@@ -205,6 +202,20 @@ class _Supervisor:
             child = await Child.start(name, "control.fleet.worker", told, self._heard, inherited)
         self.children[name] = child
         return child
+
+    async def _control_untold(self) -> Child:
+        return await Child.start(CONTROL, "control.fleet.control", None, self._heard, (self.lifeline[1],))
+
+    def _tell_control(self, child: Child) -> None:
+        """It takes the state and does its work, as soon as nobody else has the state."""
+        child.tell(
+            plan=self.plan.as_line(),
+            addresses=[name_of(one) for one in (*self.plain, *self.tls)],
+            tls=len(self.tls),
+            anew=self.anew,
+            replacing=self._rolling.locked(),
+        )
+        self.anew = False
 
     async def _start_sequencer(self) -> Child:
         """It ends by itself when supervisor, control and workers are gone: the lifeline's other end is theirs."""
@@ -255,21 +266,46 @@ class _Supervisor:
         async with self._rolling:
             try:
                 if everything:
-                    await self._renew(SEQUENCER)
-                    await self._renew(CONTROL)
+                    await self._renew_sequencer()
+                    await self._renew_control()
                 await self._replace_all()
             except NeverReady as never:
                 logger.error("%s; it is tried again, and what was not replaced stays as it is", never)
             finally:
                 self.children[CONTROL].tell(rolled=True)
 
-    async def _renew(self, name: str) -> None:
-        """The process has ended in order, and a new one does its work. Raises `NeverReady`."""
-        old = self.children[name]
+    async def _renew_sequencer(self) -> None:
+        """It has ended in order, and a new one does its work. Raises `NeverReady`."""
+        old = self.children[SEQUENCER]
         if old.ended.is_set() or self.ending:
             return  # it is being started anew, or nothing is any more
-        await old.end("end" if name == CONTROL else None, _END_SECONDS)
-        new = await self._start(name)
+        await old.end(None, _END_SECONDS)
+        await self._takes_place(await self._start(SEQUENCER), old)
+
+    async def _renew_control(self) -> None:
+        """As the sequencer. The new one is there before the old one goes: workers serve for seconds without control,
+        and on a busy machine a process takes as long to begin. Raises `NeverReady`; nothing changed if it never was."""
+        old = self.children[CONTROL]
+        if old.ended.is_set() or self.ending:
+            return
+        new = await self._control_untold()
+        try:
+            await new.until_here()
+        except NeverReady:
+            new.kill()
+            raise
+        if not old.ended.is_set():
+            await old.end("end", _END_SECONDS)
+        if self.ending or self.children[CONTROL] is not old:
+            new.kill()  # it died meanwhile and is back already, or everything ends
+            return
+        self.children[CONTROL] = new
+        self._tell_control(new)
+        await self._takes_place(new, old)
+        self.recorded.clear()
+        new.tell(do="announced")
+
+    async def _takes_place(self, new: Child, old: Child) -> None:
         try:
             await new.until_ready()
         except NeverReady:
@@ -277,10 +313,7 @@ class _Supervisor:
             await new.ended.wait()
             self._spawn(self._again(new, new.process.returncode or 0))
             raise
-        if name == CONTROL:
-            self.recorded.clear()
-            new.tell(do="announced")
-        logger.info("%s: %d takes the place of %d", name, new.pid, old.pid)
+        logger.info("%s: %d takes the place of %d", new.name, new.pid, old.pid)
 
     async def _replace_all(self) -> None:
         for slot in range(self.plan.workers):
