@@ -256,7 +256,8 @@ class Shares:
         self._each(lambda share: share.pause(key, float(body["seconds"])))
 
     def holds(self, worker: str, body: Mapping[str, Any]) -> None:
-        """What a worker has in flight. What it had before and has no more counts at its maximum."""
+        """What a worker has in flight, or may have soon. What it had before and has no more counts at its maximum."""
+        asking = set(map(str, body["asking"]))
         calls = [(str(name), bool(local), parse_claims(claims)) for name, local, claims in body["calls"]]
         with self._lock:
             self._gone.pop(worker, None)
@@ -264,7 +265,7 @@ class Shares:
                 if away.share is None:
                     continue
                 mine = [one for one in calls if one[2] and one[2][0].key[0] == tenant]
-                away.share.keep_only(worker, {name for name, _, _ in mine})
+                away.share.keep_only(worker, {name for name, _, _ in mine} | asking)
                 for name, local, claims in mine:
                     away.share.occupy(worker, name, claims, local=local)
                 away.reported.add(worker)

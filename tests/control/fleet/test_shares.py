@@ -60,7 +60,7 @@ class World:
     def want_reports(self) -> None:
         if self.reports:
             for worker in self.there:
-                self.shares.holds(worker, {"calls": []})
+                self.shares.holds(worker, {"calls": [], "asking": []})
 
     def begin(self) -> Shares:
         self.shares = Shares(self, self, self, wait_seconds=WAIT)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ async def test_slots_of_calls_from_before_count_and_come_free(world: World) -> N
     world.begin()
     slot = LeaseClaim(("acme", "a", "concurrency"), 2)
     world.want_reports = lambda: [  # type: ignore[method-assign]
-        world.shares.holds(worker, {"calls": [["c_0#x", False, sent(slot)]] if worker == "w0" else []})
+        world.shares.holds(worker, {"calls": [["c_0#x", False, sent(slot)]] if worker == "w0" else [], "asking": []})
         for worker in world.there
     ]
     epoch = await world.until_local()
@@ -183,6 +183,18 @@ async def test_slots_of_calls_from_before_count_and_come_free(world: World) -> N
     assert world.ask(epoch, **asked)["refused"][1] == Code.CONCURRENCY_REACHED.value
     world.shares.end({"name": "c_0#x", "how": "settle", "amounts": {}})
     assert "claims" in world.ask(epoch, "c_2#a", **asked)
+
+
+async def test_a_report_from_before_the_answer_ends_no_call_that_was_granted(world: World) -> None:
+    """Another tenant's share begins, so every worker says what it has in flight; one has a grant on its way."""
+    world.begin()
+    slot = sent(LeaseClaim(("acme", "a", "concurrency"), 2))
+    epoch = await world.until_local()
+    assert "claims" in world.ask(epoch, "c_1#a", claims=slot)
+    world.shares.holds("w0", {"calls": [], "asking": ["c_1#a"]})
+    assert world.ask(epoch, "c_2#a", claims=slot)["refused"][1] == Code.CONCURRENCY_REACHED.value
+    world.shares.holds("w0", {"calls": [], "asking": []})
+    assert "claims" in world.ask(epoch, "c_3#a", claims=slot)
 
 
 async def test_a_control_that_follows_one_that_granted_believes_nothing_the_store_has(world: World) -> None:
