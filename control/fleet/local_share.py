@@ -35,15 +35,25 @@ class LocalShare:
     """Not safe from several threads, but for `budgets` and `holders`."""
 
     def __init__(
-        self, budgets: Iterable[tuple[str, Budget]] = (), tats_wall_us: Iterable[tuple[Key, int]] = (), lost_us: int = 0
+        self,
+        budgets: Iterable[tuple[str, Budget]] = (),
+        tats_wall_us: Iterable[tuple[Key, int]] = (),
+        lost_us: int = 0,
+        untold_tats: Iterable[tuple[Key, int]] = (),
     ) -> None:
-        """`lost_us`: wall clock in microseconds from which on nobody asked the shared store."""
+        """`lost_us`: wall clock in microseconds from which on nobody asked the shared store.
+
+        `untold_tats`: those of the share before, where the shared store was lost again before it was loaded.
+        """
         used = [(name, replace(budget)) for name, budget in budgets]
         self._store = EmbeddedReservations()
         self._store.load(used, tats_wall_us)
         self._used = {name: (budget.window, budget.spent) for name, budget in used}
         self._lost_us = lost_us
         self._untold: set[Key] = set()
+        for key, tat in untold_tats:
+            self._untold.add(key)
+            self._store.use_up(key, tat)
         self._held: dict[str, tuple[Held, Reserved]] = {}
 
     def reserve(self, worker: str, name: str, call: str, claims: tuple[Claim, ...], percent: int) -> Reserved | Refused:

@@ -87,7 +87,10 @@ class Shares:
         self._gone: dict[str, float] = {}
         self._marker = state.directory / MARKER
         for tenant in self._begun():
-            self._away[tenant] = _Away("returns", time.monotonic(), time.time_ns() // 1000, granted=True)
+            now_us = time.time_ns() // 1000
+            # Grants nothing: it knows the slots of calls in flight, as soon as workers say what they have.
+            share = LocalShare(lost_us=now_us)
+            self._away[tenant] = _Away("returns", time.monotonic(), now_us, granted=True, share=share)
         self.word: Mapping[str, int | None] = {}
         """Tenants that the shared store does not count now, by which epoch they are granted here; None: by nobody."""
         self._tell()
@@ -162,7 +165,7 @@ class Shares:
             if up and not away.granted:
                 self._put(tenant, None)  # nobody has granted anything meanwhile but the shared store
             elif up:
-                self._put(tenant, _Away("returns", now, away.lost_us, granted=True))
+                self._put(tenant, _Away("returns", now, away.lost_us, granted=True, share=away.share))
             elif percent is not None and now - away.since >= self._wait_seconds:
                 await self._begin(tenant, away, percent)
         elif away.phase == "local":
@@ -170,16 +173,16 @@ class Shares:
                 logger.warning("the shared counters of %s are loaded again; until then nobody grants", tenant)
                 self._put(tenant, _Away("returns", now, away.lost_us, granted=True, share=away.share))
         elif not up:
-            self._put(tenant, _Away("waits", now, time.time_ns() // 1000, granted=True))
+            self._put(tenant, _Away("waits", now, time.time_ns() // 1000, granted=True, share=away.share))
         elif now - away.since >= self._wait_seconds:
             await self._return(tenant, away)
 
     async def _begin(self, tenant: str, away: _Away, percent: int) -> None:
         """All that is in the ledger is counted, all that is in flight known; then it is granted here."""
         budgets, tats = await self._limits.counted(tenant)
-        share = LocalShare(budgets, tats, away.lost_us)
         with self._lock:
-            away.share, away.reported = share, set()
+            untold = [] if away.share is None else away.share.untold_tats()
+            away.share, away.reported = LocalShare(budgets, tats, away.lost_us, untold), set()
         self._workers.want_reports()
         deadline = time.monotonic() + REPORT_SECONDS
         while self._workers.connected() - away.reported:
@@ -197,8 +200,10 @@ class Shares:
 
     async def _return(self, tenant: str, away: _Away) -> None:
         """The shared store counts again, with everything that was granted here."""
-        untold = [] if away.share is None else away.share.untold_tats()
-        await self._limits.load_anew(tenant, untold)
+        with self._lock:
+            untold = [] if away.share is None else away.share.untold_tats()
+            in_flight = [] if away.share is None else [held.reserved for held in away.share.held()]
+        await self._limits.load_anew(tenant, untold, in_flight)
         await asyncio.to_thread(self._mark, self._begun() - {tenant})
         self._put(tenant, None)
         logger.warning("the shared counters of %s are in force again", tenant)

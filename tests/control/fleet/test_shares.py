@@ -13,7 +13,7 @@ from control.fleet.claim_frames import claims_body
 from control.fleet.frames import FrameInvalid
 from control.fleet.shares import MARKER, Shares
 from control.stores.counted import Budget
-from rules.claims import Claim, LeaseClaim, SpendClaim
+from rules.claims import Claim, LeaseClaim, RateClaim, Reserved, SpendClaim
 from rules.codes import Code
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +31,7 @@ class World:
     state_of_link: str = "closed"
     acts: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
+    in_flight: list[str] = field(default_factory=list)
     used: int = 2_000_000
     there: set[str] = field(default_factory=lambda: {"w0", "w1"})
     reports: bool = True
@@ -51,7 +52,8 @@ class World:
     async def counted(self, tenant: str) -> Any:
         return [(f"{tenant}/a/USD/day", Budget("2026-11-26", spent=self.used, resets_at=4_000_000_000))], []
 
-    async def load_anew(self, tenant: str, tats: object) -> None:
+    async def load_anew(self, tenant: str, tats: object, in_flight: list[Reserved]) -> None:
+        self.in_flight = [one.id for one in in_flight]
         self.loaded.append(tenant)
 
     def connected(self) -> set[str]:
@@ -195,6 +197,52 @@ async def test_a_report_from_before_the_answer_ends_no_call_that_was_granted(wor
     assert world.ask(epoch, "c_2#a", claims=slot)["refused"][1] == Code.CONCURRENCY_REACHED.value
     world.shares.holds("w0", {"calls": [], "asking": []})
     assert "claims" in world.ask(epoch, "c_3#a", claims=slot)
+
+
+async def test_the_store_is_told_of_slots_in_flight_when_it_comes_back_also_after_it_flapped(world: World) -> None:
+    world.begin()
+    slot = sent(LeaseClaim(("acme", "a", "concurrency"), 4))
+    epoch = await world.until_local()
+    assert "claims" in world.ask(epoch, "c_1#a", claims=slot)
+    assert "claims" in world.ask(epoch, "c_2#a", claims=slot)
+    for link in ("closed", "open", "closed"):
+        world.state_of_link = link
+        await world.look()
+    world.shares.end({"name": "c_1#a", "how": "settle", "amounts": {}})
+    await world.look(after=WAIT)
+    assert (world.loaded, world.in_flight) == (["acme"], ["c_2#a"])
+
+
+async def test_a_control_that_follows_one_learns_of_slots_from_workers(world: World) -> None:
+    (world.directory / MARKER).write_text('["acme"]')
+    world.begin()
+    slot = sent(LeaseClaim(("acme", "a", "concurrency"), 4))
+    world.shares.holds("w0", {"calls": [["c_1#a", True, slot]], "asking": []})
+    await world.look(after=WAIT)
+    assert (world.loaded, world.in_flight) == (["acme"], ["c_1#a"])
+
+
+async def test_a_bucket_that_records_do_not_tell_of_outlives_a_second_loss(world: World) -> None:
+    told: list[object] = []
+
+    async def load_anew(tenant: str, tats: object, in_flight: list[Reserved]) -> None:
+        told.append(tats)
+
+    world.load_anew = load_anew  # type: ignore[method-assign]
+    world.begin()
+    rate = RateClaim(("acme", "a", "rate", "object:x"), 60_000_000, 4, "4 per minute")
+    epoch = await world.until_local()
+    assert "refused" in world.ask(epoch, "c_1#a", claims=sent(rate))
+    for link in ("closed", "open"):
+        world.state_of_link = link
+        await world.look()
+    await world.look(after=WAIT)
+    assert world.word["acme"] is not None
+    world.state_of_link = "closed"
+    await world.look()
+    await world.look(after=WAIT)
+    ((bucket,),) = told  # type: ignore[misc]
+    assert bucket[0] == rate.key
 
 
 async def test_a_control_that_follows_one_that_granted_believes_nothing_the_store_has(world: World) -> None:
