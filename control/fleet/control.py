@@ -77,7 +77,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, lea
     episodes = Episodes(
         state,
         {
-            "limits": lambda: limits.degraded(),  # noqa: PLW0108 - made later
+            "limits": lambda: limits.degraded() or shares.degraded(),
             "workers": workers_away,
             **sources_of(state, lambda: fleet.inputs_lost),
         },
@@ -101,7 +101,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, lea
         node,
         doors,
         thread,
-        why_not=lambda: fleet.why_not() or (None if shares.serves_all() else limits.why_not()),
+        why_not=lambda: fleet.why_not() or (None if shares.serves_all() else limits.why_not() or shares.why_not()),
         gauges=lambda: {
             "workers": fleet.serving,
             "workers_wanted": fleet.wanted,

@@ -129,8 +129,11 @@ class SharedLimits:
         """
         root = root_of(tenant)
         await self.store.read(("DEL", root))
-        slots = [(one.id, slots_of(one.id, one.claims)) for one in in_flight]
-        for part in parts_of([word for name, of in slots for word in (name, len(of) // 2, *of)]):
+        held: list[str | int] = []
+        for one in in_flight:
+            slots = slots_of(one.id, one.claims)
+            held.extend((one.id, len(slots) // 2, *slots))
+        for part in parts_of(held):
             await self.store.ask(KEEP, root, int(LEASE_SECONDS * 1_000_000), *part)
         await self._load([tenant], tats_wall_us)
 

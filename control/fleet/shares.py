@@ -115,6 +115,18 @@ class Shares:
         word = self.word
         return policy is not None and bool(word) and all(word.get(tenant) is not None for tenant in policy.tenants)
 
+    def degraded(self) -> str | None:
+        """Why calls of some tenant are refused, whatever the shared store answers by now; None when none are."""
+        nobody = sorted(tenant for tenant, epoch in self.word.items() if epoch is None)
+        return f"nobody grants of the limits of {', '.join(nobody)} before it is known who did" if nobody else None
+
+    def why_not(self) -> str | None:
+        """Why no tenant's calls are let out; None when one's are, or when it is not for this."""
+        policy = self._state.policy
+        word = self.word
+        refused = policy is not None and bool(word) and all(word.get(tenant, 0) is None for tenant in policy.tenants)
+        return self.degraded() if refused else None
+
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know."""
         percents, word = self.percents(), self.word

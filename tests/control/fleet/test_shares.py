@@ -131,6 +131,19 @@ async def test_a_share_of_what_is_left_is_granted_and_the_store_is_loaded_before
     assert not (world.directory / MARKER).exists()
 
 
+async def test_while_nobody_grants_it_is_said_also_of_a_store_that_is_back(world: World) -> None:
+    shares = world.begin()
+    assert (shares.degraded(), shares.why_not()) == (None, None)
+    await world.until_local()
+    assert (shares.degraded(), shares.why_not()) == (None, None)
+    world.state_of_link = "closed"
+    await world.look()
+    assert shares.degraded() is not None
+    assert "acme" in (shares.why_not() or "")
+    await world.look(after=WAIT)
+    assert (shares.degraded(), shares.why_not()) == (None, None)
+
+
 async def test_a_store_that_flaps_is_never_believed_before_it_was_loaded(world: World) -> None:
     world.begin()
     epoch = await world.until_local()
