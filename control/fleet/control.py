@@ -93,8 +93,9 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, lea
     fleet.prepare = lambda: _counted(limits, loop)
     node = Node(fleet, plan.unsafe, doors.authorities, episodes, doors.names, certificate, tls=told["tls"])
     limits = await SharedLimits.open(plan, state, anew=told["anew"])
-    node.counters = SharedCounters(limits.store, loop)
     shares = Shares(state, limits, fleet)
+    node.counters = counters = SharedCounters(limits.store, loop)
+    counters.instead = shares.counting
     fleet.shares, limits.away = shares, lambda: shares.word
     side = ControlSide(
         state,

@@ -124,7 +124,8 @@ class LocalShare:
 
     def holders(self, tenant: str) -> tuple[Holder, ...]:
         """The calls that hold a slot."""
-        return self._store.holders_now(tenant)
+        workers = {held.reserved.id.rpartition("#")[0]: held.worker for held, _ in list(self._held.values())}
+        return tuple(replace(one, worker=workers.get(one.call, "-")) for one in self._store.holders_now(tenant))
 
     def _cut(self, claim: Claim, percent: int) -> Iterable[Claim]:
         if isinstance(claim, RateClaim):

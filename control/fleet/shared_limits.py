@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Container, Coroutine, Itera
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from control.fleet.local_share import LocalShare
 from control.fleet.parts import shared_counters
 from control.fleet.plan import Plan
 from control.state import State, StateUnavailable
@@ -38,22 +39,31 @@ ASK_SECONDS: Final = 2.0
 
 
 class SharedCounters:
-    """`control.limit_views.Counters` of the shared store, for other threads than its loop's."""
+    """`control.limit_views.Counters` of what decides: the shared store, or a share in its place.
+
+    For other threads than its loop's.
+    """
 
     def __init__(self, store: RedisReservations, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
+        self.instead: Callable[[str], LocalShare | None] = lambda _: None
+        """What counts a tenant's calls now in place of the store. Raises `ReservationsUnavailable`: nothing does."""
 
     def budgets(self, tenant: str) -> tuple[BudgetUse, ...]:
         """See `Counters.budgets`."""
-        return self._asked(self._store.budgets(tenant))
+        share = self.instead(tenant)
+        return self._asked(self._store.budgets(tenant)) if share is None else share.budgets()
 
     def holders(self, tenant: str) -> tuple[Holder, ...]:
         """See `Counters.holders`."""
-        return self._asked(self._store.holders(tenant))
+        share = self.instead(tenant)
+        return self._asked(self._store.holders(tenant)) if share is None else share.holders(tenant)
 
     def waiting(self, tenant: str, slots: Sequence[str]) -> Mapping[str, int]:
-        """See `Counters.waiting`."""
+        """See `Counters.waiting`. Nobody waits while a share is granted."""
+        if self.instead(tenant) is not None:
+            return {}
         return self._asked(self._store.waiting(tenant, slots))
 
     def _asked[T](self, asking: Coroutine[Any, Any, T]) -> T:

@@ -115,6 +115,17 @@ class Shares:
         word = self.word
         return policy is not None and bool(word) and all(word.get(tenant) is not None for tenant in policy.tenants)
 
+    def counting(self, tenant: str) -> LocalShare | None:
+        """What counts a tenant's calls now in place of the shared store; None: that store does.
+
+        Raises `ReservationsUnavailable`: nothing does, and what the store says may be of before.
+        """
+        with self._lock:
+            away = self._away.get(tenant)
+            if away is not None and (away.phase != "local" or away.share is None):
+                raise ReservationsUnavailable(f"nobody grants of the limits of {tenant} before it is known who did")
+            return None if away is None else away.share
+
     def degraded(self) -> str | None:
         """Why calls of some tenant are refused, whatever the shared store answers by now; None when none are."""
         nobody = sorted(tenant for tenant, epoch in self.word.items() if epoch is None)

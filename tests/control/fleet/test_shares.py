@@ -11,9 +11,10 @@ import pytest
 
 from control.fleet.claim_frames import claims_body
 from control.fleet.frames import FrameInvalid
+from control.fleet.shared_limits import SharedCounters
 from control.fleet.shares import MARKER, Shares
 from control.stores.counted import Budget
-from rules.claims import Claim, LeaseClaim, RateClaim, Reserved, SpendClaim
+from rules.claims import Claim, LeaseClaim, RateClaim, ReservationsUnavailable, Reserved, SpendClaim
 from rules.codes import Code
 
 pytestmark = pytest.mark.anyio
@@ -142,6 +143,27 @@ async def test_while_nobody_grants_it_is_said_also_of_a_store_that_is_back(world
     assert "acme" in (shares.why_not() or "")
     await world.look(after=WAIT)
     assert (shares.degraded(), shares.why_not()) == (None, None)
+
+
+async def test_what_is_used_is_asked_of_who_grants(world: World) -> None:
+    """And of nobody while nobody does: what a store that is back has may be of before."""
+    shares = world.begin()
+    counters = SharedCounters(None, asyncio.get_running_loop())  # type: ignore[arg-type] # no store is to be asked
+    counters.instead = shares.counting
+    assert shares.counting("acme") is None
+    epoch = await world.until_local()
+    slot = LeaseClaim(("acme", "a", "concurrency"), 2)
+    assert "claims" in world.ask(epoch, claims=json.loads(json.dumps(claims_body((SPEND, slot)))))
+    (budget,) = counters.budgets("acme")
+    assert (budget.key, budget.spent_micros, budget.reserved_micros) == ("acme/a/USD/day", 2_000_000, 1_000_000)
+    assert [(one.call, one.worker, one.leases) for one in counters.holders("acme")] == [
+        ("c_1", "w0", ("acme/a/concurrency",))
+    ]
+    assert counters.waiting("acme", ["acme/a/concurrency"]) == {}
+    world.state_of_link = "closed"
+    await world.look()
+    with pytest.raises(ReservationsUnavailable, match="nobody grants"):
+        counters.budgets("acme")
 
 
 async def test_a_store_that_flaps_is_never_believed_before_it_was_loaded(world: World) -> None:
