@@ -213,12 +213,14 @@ class Shares:
                 logger.error("not every worker says what it has in flight; %s has to wait", tenant)
                 return
             await asyncio.sleep(0.02)
+        await asyncio.to_thread(self._mark, {*self._begun(), tenant})
+        away.granted = True  # the file says so, and is removed once the shared store has been loaded
+        # Tried again twice a second until it succeeds: nothing of it may be on record before the rest is done.
         detail = {"tenant": tenant, "share": f"{percent}%"}
         await asyncio.to_thread(self._state.record_act, SYSTEM, "limits.local", detail)
-        await asyncio.to_thread(self._mark, {*self._begun(), tenant})
         logger.warning("the shared counters are away: %d%% of the limits of %s is granted here", percent, tenant)
         with self._lock:
-            away.phase, away.epoch, away.granted = "local", next(self._epochs), True
+            away.phase, away.epoch = "local", next(self._epochs)
         self._tell()
 
     async def _return(self, tenant: str, away: _Away) -> None:

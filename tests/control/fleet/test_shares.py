@@ -13,6 +13,7 @@ from control.fleet.claim_frames import claims_body
 from control.fleet.frames import FrameInvalid
 from control.fleet.shared_limits import SharedCounters
 from control.fleet.shares import MARKER, Shares
+from control.state import StateUnavailable
 from control.stores.counted import Budget
 from rules.claims import Claim, LeaseClaim, RateClaim, ReservationsUnavailable, Reserved, SpendClaim
 from rules.codes import Code
@@ -294,6 +295,47 @@ async def test_a_marker_that_cannot_be_read_means_everybody(world: World) -> Non
     assert world.word == {"acme": None}
     await world.look(after=WAIT)
     assert (world.loaded, world.word) == (["acme"], {})
+
+
+async def test_a_marker_that_cannot_be_written_grants_nothing_and_records_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    shares = world.begin()
+    monkeypatch.setattr(shares, "_mark", full)
+    world.state_of_link = "open"
+    await world.look()
+    await asyncio.sleep(WAIT)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            await world.look()
+    assert (world.word, world.acts) == ({"acme": None}, [])
+    monkeypatch.undo()
+    await world.look()
+    assert world.word["acme"] is not None
+    assert len(world.acts) == 1
+
+
+async def test_a_share_that_cannot_be_recorded_is_not_granted_and_leaves_no_marker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def halted(*_: object) -> None:
+        raise StateUnavailable("the ledger has halted")
+
+    world.begin()
+    monkeypatch.setattr(world, "record_act", halted)
+    world.state_of_link = "open"
+    await world.look()
+    await asyncio.sleep(WAIT)
+    with pytest.raises(StateUnavailable):
+        await world.look()
+    assert world.word == {"acme": None}
+    world.state_of_link = "closed"
+    await world.look()
+    await world.look(after=WAIT)
+    assert (world.word, (world.directory / MARKER).exists()) == ({}, False)
 
 
 async def test_without_the_choice_it_is_closed_and_a_choice_withdrawn_ends_the_share(world: World) -> None:
