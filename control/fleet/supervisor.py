@@ -237,14 +237,18 @@ class _Supervisor:
             pause = _AGAIN_SECONDS[min(failed, len(_AGAIN_SECONDS) - 1)]
             logger.error("%s (%d) ended with %d; started again in %g s", name, dead.pid, code, pause)
             await asyncio.sleep(pause)
+            if self.children.get(name) is not dead or dead.leaving:
+                return  # another one has taken its place, or is about to
             failed += 1
             self.failures[name] = failed
-            child = await self._start(name)
+            child = dead = await self._start(name)
             try:
                 await child.until_ready()
             except NeverReady as never:
                 logger.error("%s", never)
                 child.kill()
+                await child.ended.wait()
+                code = child.process.returncode or 0
                 continue
             if name == CONTROL:
                 self.recorded.clear()

@@ -1,4 +1,4 @@
-"""The whole installation is told to end while workers that were replaced still have calls in flight."""
+"""Processes are replaced while something else happens to them."""
 
 import http.client
 import os
@@ -35,3 +35,22 @@ def test_calls_of_replaced_workers_are_drained_and_recorded_like_all_others() ->
         for stream in streams:
             stream.close()
         here.leave()
+
+
+def test_a_worker_that_waits_to_be_started_again_is_replaced_by_one() -> None:
+    """Its own restart, seconds away because it keeps dying, is none any more."""
+    with fleet({"free": "{concurrency: 100}"}) as here:
+        for pause in (0.05, 0.2, 0.5, 1.0, 2.0, 5.0):
+            here.wait(here.whole)
+            (pid,) = [worker["pid"] for worker in here.workers() if worker["slot"] == 0]
+            os.kill(pid, signal.SIGKILL)
+            here.wait(lambda last=pause: f"started again in {last:g} s" in here.product.log.read_text())
+        began = time.monotonic()
+        here.product.cli("workers", "replace").ok()
+        here.wait(lambda: here.product.log.read_text().count("takes the place of") == 2)
+        assert time.monotonic() - began < 5, "it was replaced before it was started again by itself"
+        time.sleep(6)
+        here.wait(here.whole)
+        assert sorted(worker["slot"] for worker in here.workers()) == [0, 1]
+        runs = [one for one in here.processes().values() if one == b"control.fleet.worker"]
+        assert len(runs) == 2
