@@ -25,14 +25,16 @@ from control.stores.redis.scripts import KEEP
 from control.stores.redis.store import LEASE_SECONDS, RedisReservations
 from credentials.actor import SYSTEM
 from ledger import LedgerError
+from proxy.config import Timeouts
 from rules.claims import ReservationsUnavailable, Reserved
 
 logger = logging.getLogger("exeat.limits")
 
 LOOK_SECONDS: Final = 0.5
-SETTLED_SECONDS: Final = 4.0
+_TIMEOUTS: Final = Timeouts()
+SETTLED_SECONDS: Final = _TIMEOUTS.reserve + _TIMEOUTS.commit + 0.5
 """From the loss on until every call that was let out before it is in the ledger or over: the pipeline's time-outs for
-reserving and committing."""
+reserving and committing, and some for its sweep."""
 SNAPSHOT_SECONDS: Final = 30.0
 SNAPSHOT_RECORDS: Final = 20_000
 ASK_SECONDS: Final = 2.0
