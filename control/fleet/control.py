@@ -78,7 +78,7 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, lea
     episodes = Episodes(
         state,
         {
-            "limits": lambda: limits.degraded(),  # noqa: PLW0108 - made later
+            "limits": lambda: limits.degraded() or shares.degraded(),
             "workers": workers_away,
             **sources_of(state, lambda: fleet.inputs_lost),
         },
@@ -94,15 +94,16 @@ async def _serve(plan: Plan, state: State, addresses: Addresses, told: Line, lea
     fleet.prepare = lambda: _counted(limits, loop)
     node = Node(fleet, plan.unsafe, doors.authorities, episodes, doors.names, certificate, tls=told["tls"])
     limits = await SharedLimits.open(plan, state, anew=told["anew"])
-    node.counters = SharedCounters(limits.store, loop)
     shares = Shares(state, limits, fleet)
+    node.counters = counters = SharedCounters(limits.store, loop)
+    counters.instead = shares.counting
     fleet.shares, limits.away = shares, lambda: shares.word
     side = ControlSide(
         state,
         node,
         doors,
         thread,
-        why_not=lambda: fleet.why_not() or (None if shares.serves_all() else limits.why_not()),
+        why_not=lambda: fleet.why_not() or (None if shares.serves_all() else limits.why_not() or shares.why_not()),
         gauges=lambda: {
             "workers": fleet.serving,
             "workers_wanted": fleet.wanted,

@@ -201,7 +201,7 @@ class Fleet:
             try:
                 self._tell_all()
                 for member in tuple(self._members):
-                    member.beat(self.away())
+                    member.beat(self.away)
             except FrameInvalid as error:
                 # Who cannot be told what is in force is not heard by either, and serves nobody.
                 logger.error("workers cannot be told what is in force: %s", error)
@@ -222,7 +222,7 @@ class Fleet:
             member.serves = [(str(host), int(port)) for host, port in hello.body.get("serves", [])]
             self._members.add(member)
             self._tell(member, Snapshot.of(self.state, self.authority()))
-            member.beat(self.away())
+            member.beat(self.away)
             while (message := await read_message(reader)) is not None:
                 self._heard(member, message)
         except (FrameInvalid, KeyError, TypeError, ValueError) as error:

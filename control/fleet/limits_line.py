@@ -48,6 +48,8 @@ class LimitsLine:
         """Any thread reads it."""
         self.holds: Holds = list
         """Set before the gate serves."""
+        self.asking: Callable[[], list[str]] = list
+        """The calls that control may have granted, and that are not among those in flight yet. Set as `holds`."""
         self.ended: Callable[[str], None] = _nothing
         """Called when control does not grant of a tenant's limits any more. Set before the gate serves."""
         self._asked: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[dict[str, Any]]]] = {}
@@ -81,7 +83,8 @@ class LimitsLine:
     def report(self) -> None:
         """Control knows what is in flight."""
         if self._send is not None:
-            self._send(Message("holds", {"calls": self.holds()}))
+            asking = self.asking()  # first: what is granted goes from here to those in flight
+            self._send(Message("holds", {"calls": self.holds(), "asking": asking}))
 
     def answered(self, body: dict[str, Any]) -> None:
         """Control's answer to what was asked."""

@@ -35,15 +35,25 @@ class LocalShare:
     """Not safe from several threads, but for `budgets` and `holders`."""
 
     def __init__(
-        self, budgets: Iterable[tuple[str, Budget]] = (), tats_wall_us: Iterable[tuple[Key, int]] = (), lost_us: int = 0
+        self,
+        budgets: Iterable[tuple[str, Budget]] = (),
+        tats_wall_us: Iterable[tuple[Key, int]] = (),
+        lost_us: int = 0,
+        untold_tats: Iterable[tuple[Key, int]] = (),
     ) -> None:
-        """`lost_us`: wall clock in microseconds from which on nobody asked the shared store."""
+        """`lost_us`: wall clock in microseconds from which on nobody asked the shared store.
+
+        `untold_tats`: those of the share before, where the shared store was lost again before it was loaded.
+        """
         used = [(name, replace(budget)) for name, budget in budgets]
         self._store = EmbeddedReservations()
         self._store.load(used, tats_wall_us)
         self._used = {name: (budget.window, budget.spent) for name, budget in used}
         self._lost_us = lost_us
         self._untold: set[Key] = set()
+        for key, tat in untold_tats:
+            self._untold.add(key)
+            self._store.use_up(key, tat)
         self._held: dict[str, tuple[Held, Reserved]] = {}
 
     def reserve(self, worker: str, name: str, call: str, claims: tuple[Claim, ...], percent: int) -> Reserved | Refused:
@@ -114,7 +124,8 @@ class LocalShare:
 
     def holders(self, tenant: str) -> tuple[Holder, ...]:
         """The calls that hold a slot."""
-        return self._store.holders_now(tenant)
+        workers = {held.reserved.id.rpartition("#")[0]: held.worker for held, _ in list(self._held.values())}
+        return tuple(replace(one, worker=workers.get(one.call, "-")) for one in self._store.holders_now(tenant))
 
     def _cut(self, claim: Claim, percent: int) -> Iterable[Claim]:
         if isinstance(claim, RateClaim):

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,11 +53,12 @@ class Member:
         self._write(message)
         return True
 
-    def beat(self, away: Mapping[str, int | None]) -> None:
-        """It is heard by control, unless it has not done for long what it was told. `away`: see `Shares.word`."""
+    def beat(self, away: Callable[[], Mapping[str, int | None]]) -> None:
+        """It is heard by control, unless it has not done for long what it was told. `away` gives `Shares.word`."""
+        at = time.monotonic()  # before the word: a process that was stopped in between says an old one as of then
         oldest = min(self.told.values(), default=None)
-        if oldest is None or time.monotonic() - oldest < SLOW_SECONDS:
-            self._write(Message("beat", {"at": time.monotonic(), "away": dict(away)}))
+        if oldest is None or at - oldest < SLOW_SECONDS:
+            self._write(Message("beat", {"at": at, "away": dict(away())}))
 
     def ask(self, kind: str, **body: Any) -> "asyncio.Future[dict[str, Any]]":
         """An order or a question is on its way; the future has the answer, or is cancelled when the worker is gone."""

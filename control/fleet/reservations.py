@@ -23,8 +23,10 @@ class FleetReservations:
         self._line = line
         self._held: dict[str, tuple[bool, Reserved]] = {}
         """Calls in flight of which control has to know when it counts: whether control granted it."""
+        self._asking: set[str] = set()
+        """Asked of control, and not in `_held` yet: control may have granted them already."""
         self._loop = asyncio.get_running_loop()
-        line.holds = self._holds
+        line.holds, line.asking = self._holds, lambda: list(self._asking)
         line.ended = self._ended_word
 
     async def reserve(self, call: str, claims: tuple[Claim, ...]) -> Reserved | Refused:
@@ -105,17 +107,19 @@ class FleetReservations:
 
     async def _local(self, tenant: str, epoch: int, name: str, claims: tuple[Claim, ...]) -> Reserved | Refused:
         taken: Reserved | Refused | None = None
+        self._asking.add(name)
         try:
             taken = _verdict(name, claims, await self._line.ask(tenant, epoch, name, claims))
             word = self._line.word
             if word.away.get(tenant) != epoch or not word.holds:
                 taken = None
                 raise ReservationsUnavailable("what control granted is not in force any more")
+            if isinstance(taken, Reserved):
+                self._held[name] = True, taken
         finally:
             if taken is None:  # it may have been taken, or be taken later: this comes behind it
                 self._line.post(Message("end", {"name": name, "how": "release", "amounts": {}}))
-        if isinstance(taken, Reserved):
-            self._held[name] = True, taken
+            self._asking.discard(name)
         return taken
 
     def _ended_word(self, tenant: str) -> None:

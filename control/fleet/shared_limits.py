@@ -9,49 +9,63 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from control.fleet.local_share import LocalShare
 from control.fleet.parts import shared_counters
 from control.fleet.plan import Plan
 from control.state import State, StateUnavailable
 from control.stores.counted import Budget, BudgetUse, Holder, Key
 from control.stores.limits_replay import LimitsSnapshot
 from control.stores.recount import Recount
-from control.stores.redis.encoding import root_of
-from control.stores.redis.store import RedisReservations
+from control.stores.redis.encoding import parts_of, root_of, slots_of
+from control.stores.redis.scripts import KEEP
+from control.stores.redis.store import LEASE_SECONDS, RedisReservations
 from credentials.actor import SYSTEM
 from ledger import LedgerError
-from rules.claims import ReservationsUnavailable
+from proxy.config import Timeouts
+from rules.claims import ReservationsUnavailable, Reserved
 
 logger = logging.getLogger("exeat.limits")
 
 LOOK_SECONDS: Final = 0.5
-SETTLED_SECONDS: Final = 4.0
+_TIMEOUTS: Final = Timeouts()
+SETTLED_SECONDS: Final = _TIMEOUTS.reserve + _TIMEOUTS.commit + 0.5
 """From the loss on until every call that was let out before it is in the ledger or over: the pipeline's time-outs for
-reserving and committing."""
+reserving and committing, and some for its sweep."""
 SNAPSHOT_SECONDS: Final = 30.0
 SNAPSHOT_RECORDS: Final = 20_000
 ASK_SECONDS: Final = 2.0
 
 
 class SharedCounters:
-    """`control.limit_views.Counters` of the shared store, for other threads than its loop's."""
+    """`control.limit_views.Counters` of what decides: the shared store, or a share in its place.
+
+    For other threads than its loop's.
+    """
 
     def __init__(self, store: RedisReservations, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
+        self.instead: Callable[[str], LocalShare | None] = lambda _: None
+        """What counts a tenant's calls now in place of the store. Raises `ReservationsUnavailable`: nothing does."""
 
     def budgets(self, tenant: str) -> tuple[BudgetUse, ...]:
         """See `Counters.budgets`."""
-        return self._asked(self._store.budgets(tenant))
+        share = self.instead(tenant)
+        return self._asked(self._store.budgets(tenant)) if share is None else share.budgets()
 
     def holders(self, tenant: str) -> tuple[Holder, ...]:
         """See `Counters.holders`."""
-        return self._asked(self._store.holders(tenant))
+        share = self.instead(tenant)
+        return self._asked(self._store.holders(tenant)) if share is None else share.holders(tenant)
 
     def waiting(self, tenant: str, slots: Sequence[str]) -> Mapping[str, int]:
-        """See `Counters.waiting`."""
+        """See `Counters.waiting`. Nobody waits while a share is granted."""
+        if self.instead(tenant) is not None:
+            return {}
         return self._asked(self._store.waiting(tenant, slots))
 
     def _asked[T](self, asking: Coroutine[Any, Any, T]) -> T:
@@ -77,6 +91,7 @@ class SharedLimits:
         """Tenants of which calls may have been let out since the fleet started; None: of any."""
         self._loaded = 0
         self._looking = asyncio.Lock()
+        self._one_counts = asyncio.Lock()
         self.away: Callable[[], Container[str]] = tuple
         """Tenants whose counters somebody else looks after for now."""
 
@@ -112,16 +127,26 @@ class SharedLimits:
 
     async def counted(self, tenant: str) -> tuple[list[tuple[str, Budget]], list[tuple[Key, int]]]:
         """What the ledger says that a tenant has used: budgets, and buckets of rates."""
-        await self._follow()
-        budgets = [one for one in self._recount.budgets() if one[0].partition("/")[0] == tenant]
-        return budgets, [one for one in self._recount.tats() if one[0][0] == tenant]
+        async with self._counting() as recount:
+            budgets = [one for one in recount.budgets() if one[0].partition("/")[0] == tenant]
+            return budgets, [one for one in recount.tats() if one[0][0] == tenant]
 
-    async def load_anew(self, tenant: str, tats_wall_us: Iterable[tuple[Key, int]]) -> None:
+    async def load_anew(
+        self, tenant: str, tats_wall_us: Iterable[tuple[Key, int]], in_flight: Iterable[Reserved]
+    ) -> None:
         """What the server has counted of a tenant is replaced by what the ledger says, and by these buckets.
 
-        Raises `ReservationsUnavailable`; nothing is in force then.
+        The slots of these calls are taken there, for as long as those of a worker that is not heard of: their own
+        worker may not reach the server yet. Raises `ReservationsUnavailable`; nothing is in force then.
         """
-        await self.store.read(("DEL", root_of(tenant)))
+        root = root_of(tenant)
+        await self.store.read(("DEL", root))
+        held: list[str | int] = []
+        for one in in_flight:
+            slots = slots_of(one.id, one.claims)
+            held.extend((one.id, len(slots) // 2, *slots))
+        for part in parts_of(held):
+            await self.store.ask(KEEP, root, int(LEASE_SECONDS * 1_000_000), *part)
         await self._load([tenant], tats_wall_us)
 
     def why_not(self) -> str | None:
@@ -148,9 +173,9 @@ class SharedLimits:
                 await self.look()
                 if time.monotonic() >= self._save_at:
                     self._save_at = time.monotonic() + SNAPSHOT_SECONDS
-                    await self._follow()
-                    await asyncio.to_thread(self._save)
-                    await self._correct()
+                    async with self._counting() as recount:
+                        await asyncio.to_thread(self._save)
+                        await self._correct(recount)
             except ReservationsUnavailable as error:
                 logger.debug("the counters cannot be reached: %s", error)
             except (StateUnavailable, LedgerError, OSError) as error:
@@ -176,26 +201,31 @@ class SharedLimits:
                 self._served.update(self._tenants())
 
     async def _load(self, tenants: list[str], tats_wall_us: Iterable[tuple[Key, int]] = ()) -> None:
-        await self._follow()
-        recount = self._recount
-        loaded = await self.store.rebuild(
-            tenants,
-            recount.budgets(),
-            (*recount.tats(), *tats_wall_us),
-            secrets.token_hex(8),
-            recount.in_flight(),
-        )
+        async with self._counting() as recount:
+            budgets, tats = recount.budgets(), (*recount.tats(), *tats_wall_us)
+            in_flight, size = recount.in_flight(), recount.size
+        loaded = await self.store.rebuild(tenants, budgets, tats, secrets.token_hex(8), in_flight)
         if loaded:
             self._loaded += len(loaded)
             logger.warning("the counters of %s were loaded from the ledger", ", ".join(loaded))
-            detail = {"tenants": ", ".join(loaded)[:1000], "records": str(recount.size)}
+            detail = {"tenants": ", ".join(loaded)[:1000], "records": str(size)}
             await asyncio.to_thread(self._state.record_act, SYSTEM, "limits.load", detail)
         for tenant in loaded:
             self._unready_since.pop(tenant, None)
 
-    async def _follow(self) -> None:
-        """Everything in the ledger is counted."""
-        await asyncio.to_thread(self._recount.follow, self._state.ledger.directory, self._state.policy)
+    @asynccontextmanager
+    async def _counting(self) -> AsyncIterator[Recount]:
+        """Everything in the ledger is counted, and nobody else counts until it is left: two would count twice."""
+        async with self._one_counts:
+            following = asyncio.ensure_future(
+                asyncio.to_thread(self._recount.follow, self._state.ledger.directory, self._state.policy)
+            )
+            try:
+                await asyncio.shield(following)
+            except asyncio.CancelledError:
+                await asyncio.wait((following,))  # its thread goes on
+                raise
+            yield self._recount
 
     def _save(self) -> None:
         if self._recount.size - self._saved >= SNAPSHOT_RECORDS:
@@ -207,19 +237,19 @@ class SharedLimits:
         self._state.save_limits(snapshot)
         self._saved = snapshot.size
 
-    async def _correct(self) -> None:
+    async def _correct(self, recount: Recount) -> None:
         """What was counted at its maximum because its process was lost is what the ledger says it was."""
         for tenant in self._tenants():
             for correction in await self.store.corrections(tenant):
-                spent = self._recount.spent(correction.call)
+                spent = recount.spent(correction.call)
                 if spent is not None:
                     await self.store.correct(tenant, correction, spent)
 
     async def close(self) -> None:
         """Counted to the end and saved; nobody serves any more."""
         try:
-            await self._follow()
-            await asyncio.to_thread(self.save)
+            async with self._counting():
+                await asyncio.to_thread(self.save)
         except (StateUnavailable, LedgerError, OSError) as error:
             logger.error("the counters were not saved, the next start reads more of the ledger: %s", error)
         await self.store.stop()

@@ -87,7 +87,10 @@ class Shares:
         self._gone: dict[str, float] = {}
         self._marker = state.directory / MARKER
         for tenant in self._begun():
-            self._away[tenant] = _Away("returns", time.monotonic(), time.time_ns() // 1000, granted=True)
+            now_us = time.time_ns() // 1000
+            # Grants nothing: it knows the slots of calls in flight, as soon as workers say what they have.
+            share = LocalShare(lost_us=now_us)
+            self._away[tenant] = _Away("returns", time.monotonic(), now_us, granted=True, share=share)
         self.word: Mapping[str, int | None] = {}
         """Tenants that the shared store does not count now, by which epoch they are granted here; None: by nobody."""
         self._tell()
@@ -111,6 +114,29 @@ class Shares:
         policy = self._state.policy
         word = self.word
         return policy is not None and bool(word) and all(word.get(tenant) is not None for tenant in policy.tenants)
+
+    def counting(self, tenant: str) -> LocalShare | None:
+        """What counts a tenant's calls now in place of the shared store; None: that store does.
+
+        Raises `ReservationsUnavailable`: nothing does, and what the store says may be of before.
+        """
+        with self._lock:
+            away = self._away.get(tenant)
+            if away is not None and (away.phase != "local" or away.share is None):
+                raise ReservationsUnavailable(f"nobody grants of the limits of {tenant} before it is known who did")
+            return None if away is None else away.share
+
+    def degraded(self) -> str | None:
+        """Why calls of some tenant are refused, whatever the shared store answers by now; None when none are."""
+        nobody = sorted(tenant for tenant, epoch in self.word.items() if epoch is None)
+        return f"nobody grants of the limits of {', '.join(nobody)} before it is known who did" if nobody else None
+
+    def why_not(self) -> str | None:
+        """Why no tenant's calls are let out; None when one's are, or when it is not for this."""
+        policy = self._state.policy
+        word = self.word
+        refused = policy is not None and bool(word) and all(word.get(tenant, 0) is None for tenant in policy.tenants)
+        return self.degraded() if refused else None
 
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know."""
@@ -162,7 +188,7 @@ class Shares:
             if up and not away.granted:
                 self._put(tenant, None)  # nobody has granted anything meanwhile but the shared store
             elif up:
-                self._put(tenant, _Away("returns", now, away.lost_us, granted=True))
+                self._put(tenant, _Away("returns", now, away.lost_us, granted=True, share=away.share))
             elif percent is not None and now - away.since >= self._wait_seconds:
                 await self._begin(tenant, away, percent)
         elif away.phase == "local":
@@ -170,16 +196,16 @@ class Shares:
                 logger.warning("the shared counters of %s are loaded again; until then nobody grants", tenant)
                 self._put(tenant, _Away("returns", now, away.lost_us, granted=True, share=away.share))
         elif not up:
-            self._put(tenant, _Away("waits", now, time.time_ns() // 1000, granted=True))
+            self._put(tenant, _Away("waits", now, time.time_ns() // 1000, granted=True, share=away.share))
         elif now - away.since >= self._wait_seconds:
             await self._return(tenant, away)
 
     async def _begin(self, tenant: str, away: _Away, percent: int) -> None:
         """All that is in the ledger is counted, all that is in flight known; then it is granted here."""
         budgets, tats = await self._limits.counted(tenant)
-        share = LocalShare(budgets, tats, away.lost_us)
         with self._lock:
-            away.share, away.reported = share, set()
+            untold = [] if away.share is None else away.share.untold_tats()
+            away.share, away.reported = LocalShare(budgets, tats, away.lost_us, untold), set()
         self._workers.want_reports()
         deadline = time.monotonic() + REPORT_SECONDS
         while self._workers.connected() - away.reported:
@@ -187,18 +213,22 @@ class Shares:
                 logger.error("not every worker says what it has in flight; %s has to wait", tenant)
                 return
             await asyncio.sleep(0.02)
+        await asyncio.to_thread(self._mark, {*self._begun(), tenant})
+        away.granted = True  # the file says so, and is removed once the shared store has been loaded
+        # Tried again twice a second until it succeeds: nothing of it may be on record before the rest is done.
         detail = {"tenant": tenant, "share": f"{percent}%"}
         await asyncio.to_thread(self._state.record_act, SYSTEM, "limits.local", detail)
-        await asyncio.to_thread(self._mark, {*self._begun(), tenant})
         logger.warning("the shared counters are away: %d%% of the limits of %s is granted here", percent, tenant)
         with self._lock:
-            away.phase, away.epoch, away.granted = "local", next(self._epochs), True
+            away.phase, away.epoch = "local", next(self._epochs)
         self._tell()
 
     async def _return(self, tenant: str, away: _Away) -> None:
         """The shared store counts again, with everything that was granted here."""
-        untold = [] if away.share is None else away.share.untold_tats()
-        await self._limits.load_anew(tenant, untold)
+        with self._lock:
+            untold = [] if away.share is None else away.share.untold_tats()
+            in_flight = [] if away.share is None else [held.reserved for held in away.share.held()]
+        await self._limits.load_anew(tenant, untold, in_flight)
         await asyncio.to_thread(self._mark, self._begun() - {tenant})
         self._put(tenant, None)
         logger.warning("the shared counters of %s are in force again", tenant)
@@ -256,7 +286,8 @@ class Shares:
         self._each(lambda share: share.pause(key, float(body["seconds"])))
 
     def holds(self, worker: str, body: Mapping[str, Any]) -> None:
-        """What a worker has in flight. What it had before and has no more counts at its maximum."""
+        """What a worker has in flight, or may have soon. What it had before and has no more counts at its maximum."""
+        asking = set(map(str, body["asking"]))
         calls = [(str(name), bool(local), parse_claims(claims)) for name, local, claims in body["calls"]]
         with self._lock:
             self._gone.pop(worker, None)
@@ -264,7 +295,7 @@ class Shares:
                 if away.share is None:
                     continue
                 mine = [one for one in calls if one[2] and one[2][0].key[0] == tenant]
-                away.share.keep_only(worker, {name for name, _, _ in mine})
+                away.share.keep_only(worker, {name for name, _, _ in mine} | asking)
                 for name, local, claims in mine:
                     away.share.occupy(worker, name, claims, local=local)
                 away.reported.add(worker)

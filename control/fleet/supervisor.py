@@ -124,6 +124,8 @@ class _Supervisor:
     tls: list[socket.socket] = field(default_factory=list)
     snapshot_key: str = ""
     children: dict[str, Child] = field(default_factory=dict)
+    retiring: set[Child] = field(default_factory=set)
+    """Workers whose place another one takes, until they have ended."""
     failures: dict[str, int] = field(default_factory=dict)
     ending: bool = False
     anew: bool = True
@@ -158,9 +160,10 @@ class _Supervisor:
             raise StartRefused(str(failed), "Its own words are in the log above.") from failed
         finally:
             self.ending = True
-            for child in tuple(self.children.values()):
+            left = {*self.children.values(), *self.retiring}
+            for child in left:
                 child.kill()
-            await asyncio.gather(*(child.ended.wait() for child in self.children.values()))
+            await asyncio.gather(*(child.ended.wait() for child in left))
             for one in (*self.plain, *self.tls):
                 one.close()
             for number in self.lifeline:
@@ -245,14 +248,18 @@ class _Supervisor:
             pause = _AGAIN_SECONDS[min(failed, len(_AGAIN_SECONDS) - 1)]
             logger.error("%s (%d) ended with %d; started again in %g s", name, dead.pid, code, pause)
             await asyncio.sleep(pause)
+            if self.children.get(name) is not dead or dead.leaving:
+                return  # another one has taken its place, or is about to
             failed += 1
             self.failures[name] = failed
-            child = await self._start(name)
+            child = dead = await self._start(name)
             try:
                 await child.until_ready()
             except NeverReady as never:
                 logger.error("%s", never)
                 child.kill()
+                await child.ended.wait()
+                code = child.process.returncode or 0
                 continue
             if name == CONTROL:
                 self.recorded.clear()
@@ -322,6 +329,7 @@ class _Supervisor:
             name = f"worker {slot}"
             old = self.children[name]
             old.leaving = True  # whatever becomes of it, it is not started anew
+            self.retiring.add(old)
             new = await self._start(name)
             try:
                 await new.until_ready()
@@ -329,17 +337,25 @@ class _Supervisor:
                 logger.error("%s; %s stays as it is", never, name)
                 new.kill()
                 old.leaving = False
+                self.retiring.discard(old)
                 self.children[name] = old
                 if old.ended.is_set():
                     self._spawn(self._again(old, old.process.returncode or 0))
                 return
-            self._spawn(old.end("retire", self.plan.drain_seconds * 2 + _END_SECONDS))
+            self._spawn(self._retire(old))
             logger.info("%s: %d takes the place of %d", name, new.pid, old.pid)
+
+    async def _retire(self, old: Child) -> None:
+        if not self.ending:  # else it has been told to end like all others
+            await old.end("retire", self.plan.drain_seconds * 2 + _END_SECONDS)
+        await old.ended.wait()
+        self.retiring.discard(old)
 
     async def _end(self, hurry: asyncio.Event) -> DrainReport:
         self.ending = True
         logger.info("draining: no new call is taken; a second signal cuts those in flight")
         workers = [child for name, child in self.children.items() if name not in (SEQUENCER, CONTROL)]
+        workers += self.retiring  # with the calls that they still have
         self.children[CONTROL].tell(do="draining")
         drain = [asyncio.create_task(one.end("drain", self.config.drain_seconds + _END_SECONDS)) for one in workers]
         impatient = asyncio.create_task(hurry.wait())

@@ -142,16 +142,18 @@ async def _serve(
 async def _until_told(leash: Leash, gate: Gate, seconds: float) -> DrainReport:
     """It has served until it was told to end, or nobody was there any more, and has ended like that."""
     orders = leash.lines()
-    order = await _next_order(orders)
-    leaving = asyncio.create_task(_leave(gate, order, seconds))
-    hurry = asyncio.create_task(_hurried(orders))
-    await asyncio.wait({leaving, hurry}, return_when=asyncio.FIRST_COMPLETED)
-    if not leaving.done() and hurry.result():
+    leaving = asyncio.create_task(_leave(gate, await _next_order(orders), seconds))
+    while True:
+        more = asyncio.create_task(_told_more(orders))
+        await asyncio.wait({leaving, more}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            more.cancel()
+            return await leaving
         leaving.cancel()
         await asyncio.wait({leaving})
-        return await gate.drain(0)
-    hurry.cancel()
-    return await leaving
+        if more.result() == "hurry":
+            return await gate.drain(0)
+        leaving = asyncio.create_task(gate.drain(seconds))  # it was retiring, and now everybody ends
 
 
 async def _leave(gate: Gate, order: str, seconds: float) -> DrainReport:
@@ -168,12 +170,12 @@ async def _next_order(orders: AsyncIterator[Line]) -> str:
     return "drain"
 
 
-async def _hurried(orders: AsyncIterator[Line]) -> bool:
+async def _told_more(orders: AsyncIterator[Line]) -> str:
     async for line in orders:
-        if line.get("do") == "hurry":
-            return True
+        if line.get("do") in ("drain", "hurry"):
+            return str(line["do"])
     await asyncio.Event().wait()  # nobody is there to be impatient
-    return False
+    return "hurry"
 
 
 def _gate(

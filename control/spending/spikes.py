@@ -135,7 +135,9 @@ class SpikesFold:
                 continue
             window = window_of(spike.per, datetime.fromtimestamp(self._now(), UTC), policy.timezone)
             then = "stop" if spike.stop else "alert"
-            once = f"spend.spike {tenant}/{account}/{meter}:{unit}/{spike.per}/{window.id} {then}"
+            what = f"{tenant}/{account}/{meter}:{unit}/{spike.per}/{window.id}"
+            # By its height too: an account can have one of its own and one of its tenant's, reached later.
+            once = f"spend.spike {what} {then} {spike.over_percent} {spike.least_micros}"
             if not hour.startswith(window.id) or once in self._told:
                 continue
             usual = self._usual_of(rows, counted, spike.per, window.id)

@@ -89,6 +89,7 @@ class SuspensionStore:
             found = self.current.find(tenant, account)
             if found is None:
                 raise StateRefused("not_suspended", f"{account or f'tenant {tenant}'} is not suspended")
+            self._record_late(found)
             try:
                 with self._database.transaction() as connection:
                     self._delete_row(connection, found)
@@ -103,6 +104,18 @@ class SuspensionStore:
                 raise StateUnavailable(f"{error.message}; {found} stays suspended") from error
             self.current = self.current.minus(found)
             return receipt.seq
+
+    def _record_late(self, found: Suspension) -> None:
+        """That it was suspended is on record before that it was resumed: the ledger's last word is what holds."""
+        content = _content(SUSPENDED, found, found.reason, found.actor)
+        try:
+            for entry in self._journal.entries():
+                if (entry.tenant, entry.content, entry.withdrawn) == (found.tenant, content, False):
+                    self._journal.record(entry)
+        except StoreUnavailable as error:
+            raise StateUnavailable(f"{found} stays suspended: {error}") from error
+        except StateUnavailable as error:
+            raise StateUnavailable(f"{error.message}; {found} stays suspended") from error
 
     def _undo(self, found: Suspension, entry: Entry, cause: StateUnavailable) -> None:
         try:

@@ -160,12 +160,28 @@ async def test_a_report_has_what_is_in_flight_with_who_granted_it(control: Contr
     assert isinstance(second, Reserved)
     control.line.report()
     assert control.said[-1].body == {
-        "calls": [[first.id, False, claims_body(CLAIMS)], [second.id, True, claims_body(CLAIMS)]]
+        "calls": [[first.id, False, claims_body(CLAIMS)], [second.id, True, claims_body(CLAIMS)]],
+        "asking": [],
     }
     control.counted.settle(first, {})
     await asyncio.sleep(0.01)
     assert control.ends() == [(first.id, "settle", {})]
     assert control.shared.held == 0
+
+
+async def test_a_report_names_what_control_may_have_granted_before_its_answer_is_here(control: Control) -> None:
+    """Else control would take the call for ended, and grant its slot to another."""
+    control.says(acme=7)
+    asking = asyncio.create_task(control.counted.reserve("c_1", CLAIMS))
+    await asyncio.sleep(0.01)
+    (asked,) = [json.loads(json.dumps(message.body)) for message in control.said if message.kind == "reserve"]
+    control.line.report()
+    assert control.said[-1].body == {"calls": [], "asking": [asked["name"]]}
+    control.line.answered({"name": asked["name"], "claims": asked["claims"]})
+    got = await asking
+    assert isinstance(got, Reserved)
+    control.line.report()
+    assert control.said[-1].body == {"calls": [[got.id, True, claims_body(CLAIMS)]], "asking": []}
 
 
 async def test_nobody_waits_for_a_slot_while_control_grants(control: Control) -> None:

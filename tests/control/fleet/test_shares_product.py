@@ -85,7 +85,7 @@ def test_slots_are_counted_together_with_those_of_before_and_given_back(here: Fl
     before.request("GET", "/stream")
     assert before.getresponse().read(9) == b"data: x\n\n"
     here.server.kill()
-    time.sleep(9)
+    time.sleep(12)
     assert here.twin(agent).get("/v1/x").code == "concurrency_reached"
     before.close()
     other = here.twin(agent)

@@ -296,3 +296,17 @@ def test_what_is_kept_is_bounded(log):
     (days,) = database.query("SELECT count(DISTINCT substr(hour, 1, 10)) FROM hourly")[0]
     assert days <= 32
     assert database.query("SELECT count(*) FROM spike_intents") == [(0,)]
+
+
+def test_a_higher_one_of_the_tenants_stops_again_after_the_accounts_own_was_resumed(log):
+    """Each by its own height, once a window; an operator who resumed the lower one has not spoken of the higher."""
+    whole = "[{meter: price, per: hour, over: 10x, least: 5 USD, by: [account], then: stop}]"
+    log.policy = policy(STOP, whole)
+    log.past()
+    log.call(7)
+    assert len(log.told()) == 1
+    log.call(7)
+    assert len(log.told()) == 1
+    log.call(7)
+    assert [one.detail["over"] for one in log.told()] == ["3x", "10x"]
+    assert [account for account, _ in log.stopped] == ["agent", "agent"]

@@ -128,3 +128,25 @@ def test_one_whose_record_was_lost_in_a_crash_is_recorded_by_the_next_start(fold
     with State.open(folder, create=False) as again:
         assert again.suspensions.check("acme", "agent") is not None
         assert [act for act, _ in acts(again, SUSPENDED, "alert.raise")] == ["alert.raise", SUSPENDED]
+
+
+def test_one_whose_record_failed_is_recorded_before_its_end_is(
+    folder: Path, ana: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next start would record it behind, and the ledger's last word would be that it is suspended."""
+
+    def full(*_: object) -> None:
+        raise StateUnavailable("the disk is full")
+
+    with State.open(folder, create=True) as state:
+        monkeypatch.setattr(state._journal, "submit", full)
+        assert state.suspended.suspend(told(), "agent", "why")
+        with pytest.raises(StateUnavailable, match="stays suspended"):
+            state.suspended.resume("acme", "agent", "INC-7", ana)
+        assert state.suspensions.check("acme", "agent") is not None
+        monkeypatch.undo()
+        state.suspended.resume("acme", "agent", "INC-7", ana)
+        assert [act for act, _ in acts(state, SUSPENDED, RESUMED)] == [SUSPENDED, RESUMED]
+    with State.open(folder, create=False) as state:
+        assert state.suspensions.all() == ()
+        assert [act for act, _ in acts(state, SUSPENDED, RESUMED)] == [SUSPENDED, RESUMED]
