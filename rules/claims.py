@@ -94,6 +94,7 @@ class OnceClaim:
 type Claim = RateClaim | LeaseClaim | SpendClaim | PauseClaim | OnceClaim
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Reserved:
     """All claims are taken. Must be settled or released exactly once."""

@@ -5,7 +5,7 @@ from typing import Final
 from benchmarks.peers.direct import Direct
 from benchmarks.peers.mitmdump import Mitmdump
 from benchmarks.peers.peer import Missing, Peer, Running
-from benchmarks.peers.product import RECORDED, UNRECORDED
+from benchmarks.peers.product import RECORDED, UNLIMITED, UNRECORDED
 from benchmarks.peers.proxypy import ProxyPy
 from benchmarks.peers.squid import Squid
 
@@ -15,6 +15,7 @@ PEERS: Final[tuple[Peer, ...]] = (
     Direct(),
     Squid(),
     UNRECORDED,
+    UNLIMITED,
     RECORDED,
     ProxyPy(),
     Mitmdump(),

@@ -21,22 +21,29 @@ exeat: 1
 tenant: bench
 credentials: {{ttl: 1h, max_ttl: 1h}}
 connections:
-  saas: {{host: {name}, port: {port}, dial: "127.0.0.1:{port}", ca: {ca}, secret: saas/bench, price: 0.01 USD}}
+  saas: {{host: {name}, port: {port}, dial: "127.0.0.1:{port}", ca: {ca}, secret: saas/bench{price}}}
   other: {{host: other.example, secret: other/bench}}
 accounts:
   agent:
     owners: {{accountable: ana@acme.example, system: ben@acme.example, risk: eve@acme.example}}
     stage: autonomous
-    limits:
-      concurrency: 1000
-      rate: [{{connection: saas, max: 100000, per: second, burst: 100000}}]
-      spend: [{{meter: price, max: 10000000 USD, per: day}}]
-    rules:
+{limits}    rules:
       - {{id: read, allow: {{connection: saas, methods: [GET], path: "/v1/refunds/{{id}}"}}}}
       - {{id: refund, allow: {{connection: saas, methods: [POST], path: {path}}}}}
       - {{id: other, allow: {{connection: other, methods: [GET, POST], path: /**}}}}
       - {{id: never-delete, deny: {{connection: "*", methods: [DELETE], path: /**}}}}
 """
+
+_LIMITS: Final = {
+    "price": ", price: 0.01 USD",
+    "limits": """\
+    limits:
+      concurrency: 1000
+      rate: [{connection: saas, max: 100000, per: second, burst: 100000}]
+      spend: [{meter: price, max: 10000000 USD, per: day}]
+""",
+}
+_NO_LIMITS: Final = dict.fromkeys(_LIMITS, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Product:
     """The program whose `up` is measured."""
     more: tuple[str, ...] = ()
     """Further options of it."""
+    limited: bool = True
+    """Whether its policy has limits, and its connection a price."""
 
     def version(self) -> str:
         if not _PROGRAM.exists():
@@ -60,7 +69,10 @@ class Product:
         folder = place.folder / self.name
         folder.mkdir(mode=0o700)
         policy = folder / "policy.yaml"
-        policy.write_text(_POLICY.format(name=NAME, port=place.origin_port, ca=place.origin_ca.name, path=wire.PATH))
+        limits = _LIMITS if self.limited else _NO_LIMITS
+        policy.write_text(
+            _POLICY.format(name=NAME, port=place.origin_port, ca=place.origin_ca.name, path=wire.PATH, **limits)
+        )
         (folder / place.origin_ca.name).write_bytes(place.origin_ca.read_bytes())
         # Relative, because the path of a Unix socket is short.
         state = os.path.relpath(folder / "state")
@@ -96,3 +108,4 @@ RECORDED: Final = Product("exeat", "exeat, everything on, intent and outcome dur
 UNRECORDED: Final = Product(
     "unrecorded", "the same without its ledger (only here)", (sys.executable, "-m", "benchmarks.unrecorded")
 )
+UNLIMITED: Final = Product("unlimited", "the same without any limits (only here)", (str(_PROGRAM),), limited=False)

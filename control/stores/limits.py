@@ -72,6 +72,7 @@ class EmbeddedReservations:
         self._lock = Lock()
         self._numbers = count(1)
         self._checked: ByIdentity[tuple[Claim, ...], bool] = ByIdentity()
+        """Claims that mean something, with whether an idempotency key is among them."""
         self._tats: dict[Key, int] = {}
         self._leases: dict[Key, int] = {}
         self._pauses: dict[Key, int] = {}
@@ -115,37 +116,37 @@ class EmbeddedReservations:
                 self._queues.wake(key, self._leases.get(key, 0))
 
     def _reserve(self, call: str, claims: tuple[Claim, ...], ticket: Ticket | None) -> Reserved | Refused | Waiting:
-        if self._checked.get(claims) is None:
+        repeatable = self._checked.get(claims)
+        if repeatable is None:
             try:
                 check(claims)
             except ValueError as error:
                 raise ReservationsUnavailable(str(error)) from error
-            self._checked.put(claims, True)
+            repeatable = self._checked.put(claims, any(type(claim) is OnceClaim for claim in claims))
         with self._lock:
             now_us = self._monotonic_us()
             hold = Hold(call, now_us)
-            paid = self._is_paid(claims, now_us)
-            taken: list[Claim] = []
+            paid = repeatable and self._is_paid(claims, now_us)
             missing: LeaseClaim | None = None
-            same = True
-            for claim in claims:
+            taken: list[Claim] | None = None  # None: as asked
+            for at, claim in enumerate(claims):
                 result = self._take(claim, now_us, hold, paid, ticket)
                 if result is claim:
-                    taken.append(claim)
-                elif isinstance(result, Refused):
+                    continue
+                if isinstance(result, Refused):
                     self._undo(hold)
                     return result
-                elif isinstance(result, Waiting):
+                if isinstance(result, Waiting):
                     missing = missing or result.claim
                 else:
-                    taken.append(result)
-                    same = False
+                    taken = list(claims) if taken is None else taken
+                    taken[at] = result
             if missing is not None:
                 self._undo(hold)
                 return self._wait(missing, ticket)
             if ticket is not None:
                 self._queues.leave(ticket, let_in=True)
-            reserved = Reserved(f"{call}#{next(self._numbers)}", claims if same else tuple(taken))
+            reserved = Reserved(f"{call}#{next(self._numbers)}", claims if taken is None else tuple(taken))
             self._held[reserved.id] = hold
             return reserved
 
@@ -302,8 +303,7 @@ class EmbeddedReservations:
 
     def _is_paid(self, claims: tuple[Claim, ...], now_us: int) -> bool:
         """Whether this is an attempt of a call that is charged already."""
-        keys = [claim.key for claim in claims if type(claim) is OnceClaim]
-        return bool(keys) and self._onces.paid(keys, now_us)
+        return self._onces.paid([claim.key for claim in claims if type(claim) is OnceClaim], now_us)
 
     def _take_once(self, claim: OnceClaim, now_us: int, hold: Hold) -> Claim | Refused:
         before = self._onces.take(claim, now_us)

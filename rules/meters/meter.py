@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from rules.codes import Code
+from rules.swift import swift
 
 if TYPE_CHECKING:
     from rules.limits.demand import Demand
@@ -30,6 +31,7 @@ class Untold(Exception):
         """Safe for an agent to read."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Measured:
     """How much one call uses at the most."""
