@@ -23,6 +23,7 @@ from control.fleet.children import Child, NeverReady
 from control.fleet.leash import Line
 from control.fleet.parts import LEDGER_SOCKET, WORKERS_SOCKET
 from control.fleet.plan import Plan
+from control.fleet.replacing import CONTROL, END_SECONDS, SEQUENCER, Replacing
 from control.remote import SOCKET_NAME
 from control.serve import Announcement, UpConfig
 from control.side import health_socket, name_of
@@ -42,12 +43,9 @@ from proxy.gate import DrainReport
 
 logger = logging.getLogger("exeat.up")
 
-SEQUENCER: Final = "sequencer"
-CONTROL: Final = "control"
 _AGAIN_SECONDS: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Before the next start of a process that keeps dying; the first again once one has lived for a while."""
 _LIVED_SECONDS: Final = 30.0
-_END_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +122,6 @@ class _Supervisor:
     tls: list[socket.socket] = field(default_factory=list)
     snapshot_key: str = ""
     children: dict[str, Child] = field(default_factory=dict)
-    retiring: set[Child] = field(default_factory=set)
-    """Workers whose place another one takes, until they have ended."""
     failures: dict[str, int] = field(default_factory=dict)
     ending: bool = False
     anew: bool = True
@@ -133,7 +129,10 @@ class _Supervisor:
     lifeline: tuple[int, int] = field(default_factory=os.pipe)
     recorded: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
-    _rolling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    replacing: Replacing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.replacing = Replacing(self)
 
     async def run(self) -> DrainReport:
         """Serves until told to end."""
@@ -160,7 +159,7 @@ class _Supervisor:
             raise StartRefused(str(failed), "Its own words are in the log above.") from failed
         finally:
             self.ending = True
-            left = {*self.children.values(), *self.retiring}
+            left = {*self.children.values(), *self.replacing.retiring}
             for child in left:
                 child.kill()
             await asyncio.gather(*(child.ended.wait() for child in left))
@@ -179,21 +178,22 @@ class _Supervisor:
             ) from error
 
     async def _start_all(self) -> None:
-        await (await self._start(SEQUENCER)).until_ready()
-        ready = await (await self._start(CONTROL)).until_ready()
+        await (await self.start(SEQUENCER)).until_ready()
+        ready = await (await self.start(CONTROL)).until_ready()
         self.snapshot_key = str(ready["snapshot_key"])
-        workers = [await self._start(f"worker {slot}") for slot in range(self.plan.workers)]
+        workers = [await self.start(f"worker {slot}") for slot in range(self.plan.workers)]
         await asyncio.gather(*(child.until_ready() for child in workers))
         self.children[CONTROL].tell(do="announced")
         await self.recorded.wait()
 
-    async def _start(self, name: str) -> Child:
+    async def start(self, name: str) -> Child:
+        """See `Starts.start`."""
         told: dict[str, Any] = {"plan": self.plan.as_line()}
         if name == SEQUENCER:
             child = await self._start_sequencer()
         elif name == CONTROL:
-            child = await self._control_untold()
-            self._tell_control(child)
+            child = await self.control_untold()
+            self.tell_control(child)
         else:
             told |= {
                 "slot": int(name.rpartition(" ")[2]),
@@ -206,17 +206,18 @@ class _Supervisor:
         self.children[name] = child
         return child
 
-    async def _control_untold(self) -> Child:
+    async def control_untold(self) -> Child:
+        """See `Starts.control_untold`."""
         return await Child.start(CONTROL, "control.fleet.control", None, self._heard, (self.lifeline[1],))
 
-    def _tell_control(self, child: Child) -> None:
+    def tell_control(self, child: Child) -> None:
         """It takes the state and does its work, as soon as nobody else has the state."""
         child.tell(
             plan=self.plan.as_line(),
             addresses=[name_of(one) for one in (*self.plain, *self.tls)],
             tls=len(self.tls),
             anew=self.anew,
-            replacing=self._rolling.locked(),
+            replacing=self.replacing.goes_on,
         )
         self.anew = False
 
@@ -232,13 +233,13 @@ class _Supervisor:
     def _heard(self, child: Child, line: Line) -> None:
         if "gone" in line:
             if not self.ending and not child.leaving and child.was_ready:
-                self._spawn(self._again(child, line["gone"]))
+                self.spawn(self.again(child, line["gone"]))
         elif line.get("recorded"):
             self.recorded.set()
         elif line.get("do") == "roll":
-            self._spawn(self._roll(everything=bool(line.get("all"))))
+            self.spawn(self.replacing.replace(everything=bool(line.get("all"))))
 
-    async def _again(self, dead: Child, code: int) -> None:
+    async def again(self, dead: Child, code: int) -> None:
         """A process that died is started anew, at once the first time and later the longer it goes on."""
         name = dead.name
         if self.children.get(name) is not dead:
@@ -252,7 +253,7 @@ class _Supervisor:
                 return  # another one has taken its place, or is about to
             failed += 1
             self.failures[name] = failed
-            child = dead = await self._start(name)
+            child = dead = await self.start(name)
             try:
                 await child.until_ready()
             except NeverReady as never:
@@ -267,97 +268,14 @@ class _Supervisor:
             logger.warning("%s is back as %d", name, child.pid)
             return
 
-    async def _roll(self, *, everything: bool) -> None:
-        """One worker after the other has been replaced; the old one goes when the new one serves. With `everything`
-        the sequencer and control before them, in which time calls wait and are not refused."""
-        async with self._rolling:
-            try:
-                if everything:
-                    await self._renew_sequencer()
-                    await self._renew_control()
-                await self._replace_all()
-            except NeverReady as never:
-                logger.error("%s; it is tried again, and what was not replaced stays as it is", never)
-            finally:
-                self.children[CONTROL].tell(rolled=True)
-
-    async def _renew_sequencer(self) -> None:
-        """It has ended in order, and a new one does its work. Raises `NeverReady`."""
-        old = self.children[SEQUENCER]
-        if old.ended.is_set() or self.ending:
-            return  # it is being started anew, or nothing is any more
-        await old.end(None, _END_SECONDS)
-        await self._takes_place(await self._start(SEQUENCER), old)
-
-    async def _renew_control(self) -> None:
-        """As the sequencer. The new one is there before the old one goes: workers serve for seconds without control,
-        and on a busy machine a process takes as long to begin. Raises `NeverReady`; nothing changed if it never was."""
-        old = self.children[CONTROL]
-        if old.ended.is_set() or self.ending:
-            return
-        new = await self._control_untold()
-        try:
-            await new.until_here()
-        except NeverReady:
-            new.kill()
-            raise
-        if not old.ended.is_set():
-            await old.end("end", _END_SECONDS)
-        if self.ending or self.children[CONTROL] is not old:
-            new.kill()  # it died meanwhile and is back already, or everything ends
-            return
-        self.children[CONTROL] = new
-        self._tell_control(new)
-        await self._takes_place(new, old)
-        self.recorded.clear()
-        new.tell(do="announced")
-
-    async def _takes_place(self, new: Child, old: Child) -> None:
-        try:
-            await new.until_ready()
-        except NeverReady:
-            new.kill()
-            await new.ended.wait()
-            self._spawn(self._again(new, new.process.returncode or 0))
-            raise
-        logger.info("%s: %d takes the place of %d", new.name, new.pid, old.pid)
-
-    async def _replace_all(self) -> None:
-        for slot in range(self.plan.workers):
-            if self.ending:
-                return
-            name = f"worker {slot}"
-            old = self.children[name]
-            old.leaving = True  # whatever becomes of it, it is not started anew
-            self.retiring.add(old)
-            new = await self._start(name)
-            try:
-                await new.until_ready()
-            except NeverReady as never:
-                logger.error("%s; %s stays as it is", never, name)
-                new.kill()
-                old.leaving = False
-                self.retiring.discard(old)
-                self.children[name] = old
-                if old.ended.is_set():
-                    self._spawn(self._again(old, old.process.returncode or 0))
-                return
-            self._spawn(self._retire(old))
-            logger.info("%s: %d takes the place of %d", name, new.pid, old.pid)
-
-    async def _retire(self, old: Child) -> None:
-        if not self.ending:  # else it has been told to end like all others
-            await old.end("retire", self.plan.drain_seconds * 2 + _END_SECONDS)
-        await old.ended.wait()
-        self.retiring.discard(old)
-
     async def _end(self, hurry: asyncio.Event) -> DrainReport:
         self.ending = True
         logger.info("draining: no new call is taken; a second signal cuts those in flight")
-        workers = [child for name, child in self.children.items() if name not in (SEQUENCER, CONTROL)]
-        workers += self.retiring  # with the calls that they still have
+        # Those that are being replaced, too, with the calls that they still have.
+        serving = {child for name, child in self.children.items() if name not in (SEQUENCER, CONTROL)}
+        workers = tuple(serving | self.replacing.retiring)
         self.children[CONTROL].tell(do="draining")
-        drain = [asyncio.create_task(one.end("drain", self.config.drain_seconds + _END_SECONDS)) for one in workers]
+        drain = [asyncio.create_task(one.end("drain", self.config.drain_seconds + END_SECONDS)) for one in workers]
         impatient = asyncio.create_task(hurry.wait())
         together = asyncio.create_task(_all(drain))
         await asyncio.wait({together, impatient}, return_when=asyncio.FIRST_COMPLETED)
@@ -366,8 +284,8 @@ class _Supervisor:
                 one.tell(do="hurry")
         await together
         impatient.cancel()
-        await self.children[CONTROL].end("end", _END_SECONDS)
-        await self.children[SEQUENCER].end(None, _END_SECONDS)
+        await self.children[CONTROL].end("end", END_SECONDS)
+        await self.children[SEQUENCER].end(None, END_SECONDS)
         return DrainReport(
             finished=sum(int(one.last.get("finished", 0)) for one in workers),
             cut=sum(int(one.last.get("cut", 0)) for one in workers),
@@ -386,7 +304,7 @@ class _Supervisor:
             workers=self.plan.workers,
         )
 
-    def _spawn(self, work: Any) -> None:
+    def spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -45,10 +45,8 @@ def test_a_worker_that_waits_to_be_started_again_is_replaced_by_one() -> None:
             (pid,) = [worker["pid"] for worker in here.workers() if worker["slot"] == 0]
             os.kill(pid, signal.SIGKILL)
             here.wait(lambda last=pause: f"started again in {last:g} s" in here.product.log.read_text())
-        began = time.monotonic()
         here.product.cli("workers", "replace").ok()
         here.wait(lambda: here.product.log.read_text().count("takes the place of") == 2)
-        assert time.monotonic() - began < 5, "it was replaced before it was started again by itself"
         time.sleep(6)
         here.wait(here.whole)
         assert sorted(worker["slot"] for worker in here.workers()) == [0, 1]
