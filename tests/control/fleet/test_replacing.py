@@ -6,6 +6,8 @@ import signal
 import time
 from collections import Counter
 
+import pytest
+
 from tests.worlds.fleet import fleet
 
 
@@ -37,6 +39,7 @@ def test_calls_of_replaced_workers_are_drained_and_recorded_like_all_others() ->
         here.leave()
 
 
+@pytest.mark.campaign
 def test_a_worker_that_waits_to_be_started_again_is_replaced_by_one() -> None:
     """Its own restart, seconds away because it keeps dying, is none any more."""
     with fleet({"free": "{concurrency: 100}"}) as here:
