@@ -95,6 +95,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """What was said is done, or the connection ends."""
+        if self._leaving:
+            return  # nothing of it is taken: the other end says it to the next sequencer
         try:
             for message in self._frames.feed(data):
                 if self.closed or self._leaving:
@@ -105,7 +107,8 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Who does not read answers is not listened to."""
-        self._transport.pause_reading()
+        if not self._leaving:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """As before."""
@@ -265,11 +268,15 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def bye(self) -> None:
-        """It is told where to go on with another sequencer, and the connection ends."""
+        """It is told where to go on with another sequencer, and ends the connection once it has read that.
+
+        Nobody but it does: a connection that is closed here, with something of the other end's unread, can end there
+        before the last answers are read, and then nobody knows what was taken.
+        """
         if not self.closed:
             self._flush()
             self.say({"bye": self._last})
-            self._transport.close()
+            self._transport.resume_reading()
 
     def refuse(self, why: str) -> None:
         """It is told why, and the connection ends."""

@@ -23,6 +23,8 @@ logger = logging.getLogger("exeat.sequencer")
 HEAD_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 10.0
 """The ledger answers everything; longer than this, the disk hangs."""
+BYE_SECONDS: Final = 5.0
+"""A worker has read its answers by then, or hangs; half of the time for which it waits for the next sequencer."""
 
 
 class Service:
@@ -69,6 +71,7 @@ class Service:
         await self._until(lambda: not any(connection.unanswered for connection in self._unended), DRAIN_SECONDS)
         for connection in connections:
             connection.bye()
+        await self._until(lambda: all(connection.closed for connection in connections), BYE_SECONDS)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -44,13 +44,15 @@ class IdempotencyKeys:
             if self._known[oldest].seen_us > before_us:
                 break
             del self._known[oldest]
-        return all((known := self._known.get(key)) is not None and known.paid for key in keys)
+        return all((known := self._of(key)) is not None and known.paid for key in keys)
+
+    def _of(self, key: Key) -> Known | None:
+        return self._in_flight.get(key) or self._known.get(key)
 
     def take(self, claim: OnceClaim, now_us: int) -> Known | Refused | None:
         """An attempt is in flight; what was known of its key before, which `put_back` takes. Or the refusal."""
         key = claim.key
-        flying = self._in_flight.get(key)
-        known = flying or self._known.get(key)
+        flying, known = self._in_flight.get(key), self._of(key)
         if known is not None and known.digest != claim.digest:
             return another_call(claim)
         if flying is not None:

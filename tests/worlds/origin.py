@@ -133,6 +133,7 @@ class Origin:
         self._greeting = greeting
         self._before_body = before_body
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._context = None if leaf is None else leaf.server_context()
         self._sni: dict[int, str | None] = {}
         if self._context is not None:
@@ -160,11 +161,16 @@ class Origin:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        for _ in range(3):  # TLS over a socket: each ends what is below it in the loop's next turn
+            await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         task.add_done_callback(self._tasks.discard)
         connection = Connection(sni=self._sni.pop(id(writer.get_extra_info("ssl_object")), None))
         self.connections.append(connection)

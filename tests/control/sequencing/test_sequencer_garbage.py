@@ -1,10 +1,13 @@
 """Whatever a connection says, it ends that connection alone: the others' records go on being written."""
 
 import asyncio
+import contextlib
 import json
 import random
 import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,3 +203,40 @@ def test_a_slow_reader_is_not_listened_to(folder: Path, sequencer: Sequencer) ->
     other = remote(folder, "w8")
     other.submit("call.denied", TENANT, denied(other.worker, "c_1")).result(SECONDS)
     other.close()
+
+
+def test_a_slow_reader_knows_what_was_taken_when_the_sequencer_ends_in_order(
+    folder: Path, sequencer: Sequencer
+) -> None:
+    """It has all answers and the number from which on another sequencer takes over, however late it reads them."""
+    identity = Identity.make("w9")
+    with connected(folder) as connection:
+        connection.sendall(hello(identity))
+        frames = Frames()
+        assert "welcome" in frames.feed(connection.recv(65536))[0]
+        said = threading.Thread(target=_say_much, args=(connection, identity.name))
+        said.start()
+        time.sleep(0.5)
+        assert sequencer.process is not None
+        sequencer.process.terminate()
+        time.sleep(1)
+        answered, taken = set[int](), None
+        while taken is None:
+            data = connection.recv(4096)
+            assert data, "it was closed before it said what it took"
+            for message in frames.feed(data):
+                answered |= {number for _, numbers in message.get("groups", []) for number, _ in numbers}
+                answered |= {number for number, *_ in message.get("failed", [])}
+                taken = message.get("bye", taken)
+        assert taken > 0
+        assert answered == set(range(1, taken + 1))
+        assert sequencer.process.poll() is None, "it waits for who reads"
+        connection.shutdown(socket.SHUT_RDWR)
+        said.join(SECONDS)
+    assert sequencer.process.wait(SECONDS) == 0
+
+
+def _say_much(connection: socket.socket, worker: str) -> None:
+    with contextlib.suppress(OSError):
+        for number in range(1, 100_001):
+            connection.sendall(frame({"submit": [[number, "call.denied", TENANT, denied(worker, f"c_{number}")]]}))

@@ -378,6 +378,12 @@ class TestOnce:
         assert await used(subject) == ("2026-11-20", 5_000_000, 0)
         await refused(subject, spend(1))
 
+    async def test_an_attempt_in_flight_after_a_paid_one_is_what_refuses_the_next(self, subject: Subject) -> None:
+        """And not a cap: the next one would cost nothing either."""
+        await settle(subject, await take(subject, spend(5_000_000), ONCE), price=5_000_000)
+        await take(subject, ONCE, spend(5_000_000))
+        assert (await refused(subject, spend(5_000_000), ONCE)).code is Code.IDEMPOTENCY_IN_FLIGHT
+
     async def test_an_attempt_that_cost_less_is_followed_by_one_at_its_whole_amount(self, subject: Subject) -> None:
         tokens = spend(3_000_000, unit="tokens", meter="tokens")
         await settle(subject, await take(subject, ONCE, spend(2_000_000), tokens), price=2_000_000, tokens=0)
