@@ -1,5 +1,6 @@
 """Claims as a script's arguments, and its answers as verdicts."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, assert_never
@@ -17,6 +18,7 @@ from control.stores.verdicts import (
 from rules.claims import Claim, LeaseClaim, OnceClaim, PauseClaim, RateClaim, Refused, SpendClaim, Ticket, Waiting
 
 KEPT_AT_ONCE: Final = 200
+"""Reservations a script: the server does nothing else while one runs."""
 
 
 @lru_cache(maxsize=4096)
@@ -107,15 +109,10 @@ def slots_of(name: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
     )
 
 
-def parts_of(names: list[str | int]) -> list[list[str | int]]:
-    """Whole entries, a bounded number a script: the server does nothing else while one runs."""
-    parts: list[list[str | int]] = [[]]
-    at = entries = 0
-    while at < len(names):
-        size = 2 + 2 * int(names[at + 1])
-        if entries == KEPT_AT_ONCE:
-            parts.append([])
-            entries = 0
-        parts[-1].extend(names[at : at + size])
-        at, entries = at + size, entries + 1
-    return parts
+def kept_of(names: Iterable[str], held: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> list[str | int]:
+    """What `keep.lua` is told of those reservations that are held: each with its slots."""
+    told: list[str | int] = []
+    for name in names:
+        if (found := held.get(name)) is not None:
+            told += (name, len(found[1]) // 2, *found[1])
+    return told
