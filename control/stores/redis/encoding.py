@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, Final, assert_never
 
 from control.stores.counted import Key
+from control.stores.queues import FIRST
 from control.stores.verdicts import (
     another_call,
     cap_reached,
@@ -82,7 +83,9 @@ def seated(claims: tuple[Claim, ...], reply: list[Any], ticket: Ticket) -> Waiti
     claim = claims[reply[1]]
     if not isinstance(claim, LeaseClaim):
         raise TypeError("only slots are waited for")
-    ticket.at = claim
+    left, ticket.at = ticket.at, claim
+    if left is not None and left.key != claim.key:
+        ticket.seats[left.key] = FIRST, ticket.seats[left.key][1]  # it was its turn there
     ticket.seats[claim.key] = int(reply[3]), reply[2].decode()
     ticket.ahead = int(reply[4])
     return Waiting(claim)
@@ -107,6 +110,15 @@ def slots_of(name: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
         if isinstance(claim, LeaseClaim)
         for part in (name_of(claim.key), f"{name}/{position}")
     )
+
+
+def places_of(name: str, claims: tuple[Claim, ...], ticket: Ticket) -> list[str]:
+    """Key and member for each place in a queue that a call may have, whose last answer was lost."""
+    places = [part for key, seat in ticket.seats.items() for part in (name_of(key), str(seat[1]))]
+    for claim in claims:
+        if isinstance(claim, LeaseClaim) and claim.queue is not None:
+            places += (name_of(claim.key), f"/{name}")
+    return places
 
 
 def kept_of(names: Iterable[str], held: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> list[str | int]:

@@ -28,6 +28,7 @@ from control.stores.redis.encoding import (
     as_charged,
     kept_of,
     name_of,
+    places_of,
     refusal,
     root_of,
     seated,
@@ -191,10 +192,8 @@ class RedisReservations:
             root = root_of(claims[0].key[0])
         except ValueError as error:
             raise ReservationsUnavailable(str(error)) from error
-        asked = arguments_of(claims, ticket)
         try:
-            wire = await self._link.wire()
-            reply = await self._taken(wire, root, call, name, asked)
+            reply = await self._taken(root, call, name, claims, ticket)
         except (Down, Crowded) as error:
             raise ReservationsUnavailable(f"the shared limits cannot be asked: {error}") from error
         return self._verdict(name, root, claims, reply, ticket)
@@ -290,12 +289,16 @@ class RedisReservations:
         except Down as error:
             raise ReservationsUnavailable(f"the shared limits cannot be asked: {error}") from error
 
-    async def _taken(self, wire: Wire, root: bytes, call: str, name: str, asked: list[str | bytes | int]) -> Any:
+    async def _taken(self, root: bytes, call: str, name: str, claims: tuple[Claim, ...], ticket: Ticket | None) -> Any:
+        asked = arguments_of(claims, ticket)
+        wire = await self._link.wire()
         try:
             return await evaluate(wire, RESERVE, root, wire.run_id, name, call, self._worker, self._lease_us, *asked)
         except (Lost, asyncio.CancelledError) as error:
             # It may have been taken, or be taken later: it must not be, whichever of the two arrives first.
             self._outbox.post(FINISH, root, name, call, "void", 0)
+            if ticket is not None:
+                self._outbox.post(LEAVE, root, *places_of(name, claims, ticket))
             if isinstance(error, Lost):
                 raise ReservationsUnavailable(f"the shared limits did not answer: {error}") from error
             raise
