@@ -128,7 +128,7 @@ class Ticket:
         self.ahead = 0
         """How many would be let in before it, when it last asked."""
         self.seats: dict[tuple[str, ...], tuple[int, int | str]] = {}
-        """What it was given in each queue that it stood in: going back there it keeps its rank."""
+        """What it was given in each queue that it stood in: going back there it is not behind who came after it."""
 
 
 @dataclass(frozen=True, slots=True)

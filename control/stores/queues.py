@@ -3,7 +3,9 @@
 Accounts that wait for the same slots take turns, by the start times of fair queueing (Demers, Keshav and Shenker 1989)
 with every call of the same size: a call's rank is one beyond the last of its account, or beyond the last that was let
 in, whichever is more. So an account that waits with one call is let in after at most one more of each other account,
-however many of theirs wait. `reserve.lua` counts the same way.
+however many of theirs wait. A call that leaves before its turn was none: those of its account behind it move up, each
+to the rank of the one before. One whose turn it was, and that waits for another slot first, is the first when it
+comes back. `reserve.lua` counts the same way.
 
 A rank is all that a call has: whoever asks with fewer calls ahead than there are slots free may
 have one. Nobody is handed anything, so a call that is cut while it is let in leaves nothing behind.
@@ -12,12 +14,17 @@ have one. Nobody is handed anything, so a call that is cut while it is let in le
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from control.stores.counted import Key
 from rules.claims import LeaseClaim, Ticket
 
 type _Seat = tuple[int, int]
 """(rank, number): the order of letting in; the number is that of arriving."""
+
+
+FIRST: Final = 0
+"""Rank of a call that comes back after its turn; those of others begin behind it."""
 
 
 @dataclass(slots=True)
@@ -63,7 +70,7 @@ class Queues:
         queue = self._queues.get(claim.key)
         known = _seat(claim, ticket)
         if ticket.at is not None and (ticket.at.key != claim.key or queue is None):
-            self.leave(ticket)
+            self._move(ticket)
             queue = self._queues.get(claim.key)
         if queue is None:
             queue = self._queues[claim.key] = _Queue(claim.max)
@@ -89,9 +96,12 @@ class Queues:
         seat = _seat(claim, ticket)
         if seat is None or queue.tickets.pop(seat, None) is None:
             return None
-        del queue.seats[bisect_left(queue.seats, seat)]
+        at = bisect_left(queue.seats, seat)
+        del queue.seats[at]
         if let_in:
             queue.let_in = max(queue.let_in, seat[0])
+        elif seat[0] > FIRST:
+            self._close_up(queue, claim.key, ticket.account, at, seat[0])
         self._drop_if_empty(claim.key, queue)
         return claim.key
 
@@ -102,6 +112,27 @@ class Queues:
             for seat in queue.seats[: max(0, queue.slots - taken)]:
                 ticket = queue.tickets[seat]
                 ticket.loop.call_soon_threadsafe(ticket.woken.set)
+
+    def _move(self, ticket: Ticket) -> None:
+        """It was its turn there: if it comes back it is the first."""
+        key = self.leave(ticket, let_in=True)
+        if key is not None:
+            ticket.seats[key] = FIRST, ticket.seats[key][1]
+
+    def _close_up(self, queue: _Queue, key: Key, account: str, at: int, rank: int) -> None:
+        """Those of the account that come after take, each, the rank of the one before."""
+        moved = False
+        for index in range(at, len(queue.seats)):
+            seat = queue.seats[index]
+            ticket = queue.tickets[seat]
+            if ticket.account == account:
+                del queue.tickets[seat]
+                queue.seats[index] = ticket.seats[key] = rank, seat[1]
+                queue.tickets[rank, seat[1]] = ticket
+                rank, moved = seat[0], True
+        if moved:
+            queue.seats.sort()
+        queue.last[account] = rank - 1
 
     def _next(self, queue: _Queue, account: str) -> _Seat:
         self._arrived += 1

@@ -1,10 +1,12 @@
 """Claims as a script's arguments, and its answers as verdicts."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, assert_never
 
 from control.stores.counted import Key
+from control.stores.queues import FIRST
 from control.stores.verdicts import (
     another_call,
     cap_reached,
@@ -17,6 +19,7 @@ from control.stores.verdicts import (
 from rules.claims import Claim, LeaseClaim, OnceClaim, PauseClaim, RateClaim, Refused, SpendClaim, Ticket, Waiting
 
 KEPT_AT_ONCE: Final = 200
+"""Reservations a script: the server does nothing else while one runs."""
 
 
 @lru_cache(maxsize=4096)
@@ -80,7 +83,9 @@ def seated(claims: tuple[Claim, ...], reply: list[Any], ticket: Ticket) -> Waiti
     claim = claims[reply[1]]
     if not isinstance(claim, LeaseClaim):
         raise TypeError("only slots are waited for")
-    ticket.at = claim
+    left, ticket.at = ticket.at, claim
+    if left is not None and left.key != claim.key:
+        ticket.seats[left.key] = FIRST, ticket.seats[left.key][1]  # it was its turn there
     ticket.seats[claim.key] = int(reply[3]), reply[2].decode()
     ticket.ahead = int(reply[4])
     return Waiting(claim)
@@ -107,15 +112,19 @@ def slots_of(name: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
     )
 
 
-def parts_of(names: list[str | int]) -> list[list[str | int]]:
-    """Whole entries, a bounded number a script: the server does nothing else while one runs."""
-    parts: list[list[str | int]] = [[]]
-    at = entries = 0
-    while at < len(names):
-        size = 2 + 2 * int(names[at + 1])
-        if entries == KEPT_AT_ONCE:
-            parts.append([])
-            entries = 0
-        parts[-1].extend(names[at : at + size])
-        at, entries = at + size, entries + 1
-    return parts
+def places_of(name: str, claims: tuple[Claim, ...], ticket: Ticket) -> list[str]:
+    """Key and member for each place in a queue that a call may have, whose last answer was lost."""
+    places = [part for key, seat in ticket.seats.items() for part in (name_of(key), str(seat[1]))]
+    for claim in claims:
+        if isinstance(claim, LeaseClaim) and claim.queue is not None:
+            places += (name_of(claim.key), f"/{name}")
+    return places
+
+
+def kept_of(names: Iterable[str], held: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> list[str | int]:
+    """What `keep.lua` is told of those reservations that are held: each with its slots."""
+    told: list[str | int] = []
+    for name in names:
+        if (found := held.get(name)) is not None:
+            told += (name, len(found[1]) // 2, *found[1])
+    return told

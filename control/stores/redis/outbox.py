@@ -13,7 +13,7 @@ from typing import Final
 import hiredis
 
 from control.stores.redis.link import Link
-from control.stores.redis.scripts import Script
+from control.stores.redis.scripts import Script, forgotten
 from control.stores.redis.wire import Crowded, Lost
 
 logger = logging.getLogger("exeat.limits")
@@ -92,7 +92,7 @@ class Outbox:
             self._keep(letter)
         elif isinstance(reply := answer.result(), hiredis.ReplyError):
             letter.tries += 1
-            if str(reply).startswith("NOSCRIPT"):
+            if forgotten(reply):
                 letter.whole = True
                 self._send(letter)
             elif letter.tries >= MAX_TRIES:

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import hiredis
+
+from control.stores.redis.wire import Wire
 
 _FOLDER: Final = Path(__file__).parent / "lua"
 
@@ -30,3 +34,14 @@ PAUSE: Final = _script("pause")
 LOAD: Final = _script("load")
 LEAVE: Final = _script("leave")
 ALL: Final = (RESERVE, FINISH, KEEP, PAUSE, LOAD, LEAVE)
+
+
+async def evaluate(wire: Wire, script: Script, root: bytes, *arguments: bytes | str | int) -> Any:
+    """What the script answers; its whole text is sent to a server that has forgotten it. Raises `Lost`, `Crowded`."""
+    reply = await wire.ask(b"EVALSHA", script.digest, b"1", root, *arguments)
+    return await wire.ask(b"EVAL", script.text, b"1", root, *arguments) if forgotten(reply) else reply
+
+
+def forgotten(reply: Any) -> bool:
+    """Whether the server does not know the script by its name, and has done nothing."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")

@@ -14,6 +14,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import batched
 from typing import Any, Final, Literal
 
 import hiredis
@@ -22,10 +23,12 @@ from control.stores.counted import Budget, BudgetUse, Holder, Key
 from control.stores.redis import books
 from control.stores.redis.books import Correction
 from control.stores.redis.encoding import (
+    KEPT_AT_ONCE,
     arguments_of,
     as_charged,
+    kept_of,
     name_of,
-    parts_of,
+    places_of,
     refusal,
     root_of,
     seated,
@@ -34,7 +37,7 @@ from control.stores.redis.encoding import (
 from control.stores.redis.link import BreakerState, Down, Link
 from control.stores.redis.outbox import Outbox
 from control.stores.redis.place import Place
-from control.stores.redis.scripts import FINISH, KEEP, LEAVE, PAUSE, RESERVE, Script
+from control.stores.redis.scripts import FINISH, KEEP, LEAVE, PAUSE, RESERVE, Script, evaluate, forgotten
 from control.stores.redis.wire import Crowded, Lost, Wire
 from control.stores.verdicts import check, told
 from rules.claims import (
@@ -189,10 +192,8 @@ class RedisReservations:
             root = root_of(claims[0].key[0])
         except ValueError as error:
             raise ReservationsUnavailable(str(error)) from error
-        asked = arguments_of(claims, ticket)
         try:
-            wire = await self._link.wire()
-            reply = await self._taken(wire, root, call, name, asked)
+            reply = await self._taken(root, call, name, claims, ticket)
         except (Down, Crowded) as error:
             raise ReservationsUnavailable(f"the shared limits cannot be asked: {error}") from error
         return self._verdict(name, root, claims, reply, ticket)
@@ -288,12 +289,16 @@ class RedisReservations:
         except Down as error:
             raise ReservationsUnavailable(f"the shared limits cannot be asked: {error}") from error
 
-    async def _taken(self, wire: Wire, root: bytes, call: str, name: str, asked: list[str | bytes | int]) -> Any:
+    async def _taken(self, root: bytes, call: str, name: str, claims: tuple[Claim, ...], ticket: Ticket | None) -> Any:
+        asked = arguments_of(claims, ticket)
+        wire = await self._link.wire()
         try:
             return await evaluate(wire, RESERVE, root, wire.run_id, name, call, self._worker, self._lease_us, *asked)
         except (Lost, asyncio.CancelledError) as error:
             # It may have been taken, or be taken later: it must not be, whichever of the two arrives first.
             self._outbox.post(FINISH, root, name, call, "void", 0)
+            if ticket is not None:
+                self._outbox.post(LEAVE, root, *places_of(name, claims, ticket))
             if isinstance(error, Lost):
                 raise ReservationsUnavailable(f"the shared limits did not answer: {error}") from error
             raise
@@ -353,18 +358,26 @@ class RedisReservations:
 
     async def keep_now(self) -> None:
         """Tells the server that this process lives: what it holds is held for another time to live."""
-        by_root: dict[bytes, list[str | int]] = {}
-        for name, (root, slots) in self._held.items():
-            by_root.setdefault(root, []).extend((name, len(slots) // 2, *slots))
+        by_root: dict[bytes, list[str]] = {}
+        for name, (root, _) in self._held.items():
+            by_root.setdefault(root, []).append(name)
         wire = self._link.up
         if wire is None:
             return
         try:
             for root, names in by_root.items():
-                for part in parts_of(names):
-                    await evaluate(wire, KEEP, root, self._lease_us, *part)
+                for part in batched(names, KEPT_AT_ONCE):
+                    await self._keep_part(wire, root, part)
         except (Lost, Crowded):
             pass  # told again as soon as there is a connection
+
+    async def _keep_part(self, wire: Wire, root: bytes, names: tuple[str, ...]) -> None:
+        # What is held at the very moment of asking: a slot taken again behind its own end would be nobody's.
+        kept = kept_of(names, self._held)
+        reply = await wire.ask(b"EVALSHA", KEEP.digest, b"1", root, self._lease_us, *kept)
+        if forgotten(reply):
+            kept = kept_of(names, self._held)
+            await wire.ask(b"EVAL", KEEP.text, b"1", root, self._lease_us, *kept)
 
     async def _keep(self) -> None:
         """Every third of the time to live, and after each reconnect."""
@@ -376,14 +389,6 @@ class RedisReservations:
                     await self._beat.wait()
             except TimeoutError:
                 pass
-
-
-async def evaluate(wire: Wire, script: Script, root: bytes, *arguments: bytes | str | int) -> Any:
-    """What the script answers; its whole text is sent to a server that has forgotten it. Raises `Lost`, `Crowded`."""
-    reply = await wire.ask(b"EVALSHA", script.digest, b"1", root, *arguments)
-    if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-        return await wire.ask(b"EVAL", script.text, b"1", root, *arguments)
-    return reply
 
 
 def checked(reply: Any) -> Any:

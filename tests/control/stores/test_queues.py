@@ -232,6 +232,84 @@ async def test_crowds_are_let_in_one_by_one_and_none_is_refused(subject: Subject
     assert (most, done, await subject.held()) == (2, 100, 0)
 
 
+async def test_calls_that_give_up_leave_their_turns_to_the_others_of_their_account(subject: Subject) -> None:
+    """Of many calls of one account most wait in vain; another account always has two that wait. They take turns."""
+    slot = LeaseClaim(KEY, 1, Queue(100, 5))
+    held = await take(subject, slot)
+    waiting: dict[str, list[Ticket]] = {"many": [], "few": []}
+    let: list[str] = []
+    for _ in range(20):
+        waiting["many"] += [await wait(subject, "many", slot) for _ in range(5)]
+        for ticket in waiting["many"][:-10]:
+            subject.store.leave(ticket)
+        waiting["many"] = waiting["many"][-10:]
+        while len(waiting["few"]) < 2:
+            waiting["few"].append(await wait(subject, "few", slot))
+        subject.store.settle(held, {})
+        await subject.settled()
+        for account, ticket in [(name, one) for name, those in waiting.items() for one in those]:
+            answer = await subject.store.reserve_or_wait("c_w", (slot,), ticket)
+            if isinstance(answer, Reserved):
+                assert ticket is waiting[account][0]
+                waiting[account].remove(ticket)
+                let.append(account)
+                held = answer
+                break
+    assert let.count("many") == let.count("few") == 10
+
+
+async def test_who_comes_back_to_a_queue_after_its_turn_is_the_first_there(subject: Subject) -> None:
+    """Also if that queue was empty meanwhile and began anew, and if others of its account have gone."""
+    slot, other = LeaseClaim(KEY, 1, Queue(100, 5)), OTHER
+    both = (slot, other)
+    held, others = await take(subject, slot), await take(subject, other)
+    before = [await wait(subject, "agent", slot) for _ in range(10)]
+    ticket = Ticket("agent")
+    assert isinstance(await subject.store.reserve_or_wait("c_x", both, ticket), Waiting)
+    for each in before:
+        subject.store.leave(each)
+    subject.store.settle(held, {})
+    await subject.settled()
+    moved = await subject.store.reserve_or_wait("c_x", both, ticket)
+    assert isinstance(moved, Waiting)
+    assert moved.claim == other
+    held = await take(subject, slot)
+    newcomers = [await wait(subject, account, slot) for account in ("agent", "b", "b")]
+    subject.store.settle(others, {})
+    await subject.settled()
+    back = await subject.store.reserve_or_wait("c_x", both, ticket)
+    assert isinstance(back, Waiting)
+    assert back.claim == slot
+    subject.store.settle(held, {})
+    await subject.settled()
+    for each in newcomers:
+        assert isinstance(await subject.store.reserve_or_wait("c_new", (slot,), each), Waiting)
+    assert isinstance(await subject.store.reserve_or_wait("c_x", both, ticket), Reserved)
+
+
+async def test_a_call_cut_before_it_knows_its_place_is_in_nobodys_way(server: Valkey) -> None:
+    shared = Shared(server)
+    shared.client.flushall()
+    await shared.start()
+    try:
+        held = await take(shared, SLOT)
+        for first in (True, False):
+            ticket = Ticket("a") if first else await wait(shared, "a")
+            asking = asyncio.create_task(shared.store.reserve_or_wait("c_cut", (SLOT,), ticket))
+            while not shared.store._link.up._waiting:  # type: ignore[union-attr]
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait((asking,))
+            shared.store.leave(ticket)
+            await shared.settled()
+            assert await shared.store.waiting("acme", ["acme/*/concurrency"]) == {"acme/*/concurrency": 0}
+        shared.store.settle(held, {})
+        await shared.settled()
+        granted(await shared.store.reserve("c_new", (SLOT,)))
+    finally:
+        await shared.stop()
+
+
 async def test_a_worker_that_is_lost_waits_no_longer(server: Valkey) -> None:
     shared = Shared(server)
     shared.client.flushall()

@@ -134,9 +134,36 @@ end
 -- Queues of slots: who waits says so every few hundred milliseconds. Ranks as in control/stores/queues.py.
 local WAITS = 3000000
 
-local function leave(key, member)
+local function account_of(member)
+  return string.match(member, '^%d+/(.*)/[^/]*$')
+end
+
+local function remove(key, member)
   redis.call('ZREM', root .. ':q:' .. key, member)
   redis.call('ZREM', root .. ':e:' .. key, member)
+end
+
+-- It leaves before its turn: of its account each that came after it takes the rank of the one before.
+local function leave(key, member)
+  local queue, rank = root .. ':q:' .. key, nil
+  local at = redis.call('ZRANK', queue, member)
+  if at then
+    rank = redis.call('ZSCORE', queue, member)
+  end
+  remove(key, member)
+  if not at or rank == '0' then -- it had its turn before, and came back
+    return
+  end
+  local account, behind = account_of(member), redis.call('ZRANGE', queue, at, -1, 'WITHSCORES')
+  for each = 1, #behind, 2 do
+    if account_of(behind[each]) == account then
+      redis.call('ZADD', queue, rank, behind[each])
+      rank = behind[each + 1]
+    end
+  end
+  if #behind > 0 or at > 0 then -- else nobody waits, and the next to come begins anew
+    redis.call('HSET', root .. ':k:' .. key, 'a:' .. (account or ''), text(tonumber(rank) - 1))
+  end
 end
 
 -- Where a call stands in the queue of a slot; `ahead`: who is let in before it.
@@ -145,7 +172,7 @@ local function seat_of(key, member, most)
   local seat = { key = key, member = member, most = most, waiting = redis.call('ZCARD', queue) }
   if seat.waiting > 0 then
     local ends = root .. ':e:' .. key
-    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', text(now), 'LIMIT', 0, 64)) do
+    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', text(now), 'LIMIT', 0, 16)) do
       leave(key, gone)
     end
     -- Nobody waits unheard for longer than that: these came before the clock was set back.
@@ -160,20 +187,26 @@ local function seat_of(key, member, most)
   return seat
 end
 
--- The call waits there for a little longer; its rank, which it has for good.
+-- The call waits there for a little longer; the rank that it has been given.
 local function sit(seat, account, rank, id)
-  local counts = root .. ':k:' .. seat.key
+  local queue, counts = root .. ':q:' .. seat.key, root .. ':k:' .. seat.key
   if seat.waiting == 0 then
     redis.call('DEL', counts)
+    if seat.member ~= '' then -- who comes while it waits has come after it
+      redis.call('HSET', counts, 'v', rank)
+    end
   end
   if seat.member == '' then
     local found = redis.call('HMGET', counts, 'v', 'a:' .. account)
     rank = text(math.max(tonumber(found[1] or 0), tonumber(found[2] or 0)) + 1)
     redis.call('HSET', counts, 'a:' .. account, rank)
     -- Of one rank, who came first: members order as bytes.
-    seat.member = string.format('%016.0f/', redis.call('HINCRBY', counts, 'n', 1)) .. id
+    local number = redis.call('HINCRBY', counts, 'n', 1)
+    seat.member = string.format('%016.0f/', number) .. account .. '/' .. id
   end
-  redis.call('ZADD', root .. ':q:' .. seat.key, rank, seat.member)
+  if not seat.taken then -- else it may have moved up since it was told its rank
+    redis.call('ZADD', queue, rank, seat.member)
+  end
   redis.call('ZADD', root .. ':e:' .. seat.key, text(now + WAITS), seat.member)
   for _, name in ipairs({ ':q:', ':e:', ':k:' }) do
     redis.call('PEXPIRE', root .. name .. seat.key, 3600000)
@@ -181,9 +214,11 @@ local function sit(seat, account, rank, id)
   return rank
 end
 
-local function let_in(key, rank)
+local function let_in(key, member)
   local counts = root .. ':k:' .. key
-  if tonumber(rank) > tonumber(redis.call('HGET', counts, 'v') or 0) then
+  local rank = redis.call('ZSCORE', root .. ':q:' .. key, member)
+  remove(key, member)
+  if rank and tonumber(rank) > tonumber(redis.call('HGET', counts, 'v') or 0) then
     redis.call('HSET', counts, 'v', rank)
     redis.call('PEXPIRE', counts, 3600000)
   end

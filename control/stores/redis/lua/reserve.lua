@@ -160,11 +160,8 @@ end
 
 -- It waits for one slot at a time, and for none any more once it is let in.
 for _, seat in ipairs(seats) do
-  if seat.taken and seat ~= missing then
-    leave(seat.key, seat.member)
-    if not missing then
-      let_in(seat.key, ARGV[seat.at + 6])
-    end
+  if seat.taken and not (missing and seat.key == missing.key) then
+    let_in(seat.key, seat.member)
   end
 end
 if missing then

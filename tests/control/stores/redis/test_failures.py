@@ -7,8 +7,8 @@ import pytest
 
 from control.stores.redis.encoding import arguments_of, root_of
 from control.stores.redis.place import Place
-from control.stores.redis.scripts import FINISH, RESERVE
-from control.stores.redis.store import RedisReservations, evaluate
+from control.stores.redis.scripts import FINISH, RESERVE, evaluate
+from control.stores.redis.store import RedisReservations
 from rules.claims import LeaseClaim, PauseClaim, RateClaim, ReservationsUnavailable, SpendClaim
 from tests.control.stores.subjects import Shared, granted
 from tests.worlds.valkey import Valkey, free_port
@@ -186,3 +186,22 @@ async def test_a_defect_of_the_dialler_leaves_nobody_waiting(server: Valkey) -> 
         with pytest.raises(ReservationsUnavailable, match="a defect: AttributeError"):
             await store.reserve("c_1", ALL)
     await store.stop()
+
+
+async def test_a_slot_given_back_while_its_process_tells_that_it_lives_is_free(shared: Shared) -> None:
+    """Of several tenants one is told of after the other; what ends meanwhile is not taken again."""
+    first, second = (LeaseClaim((tenant, "*", "concurrency"), 1) for tenant in ("acme", "globex"))
+    for forgetful in (False, True):
+        held = granted(await shared.store.reserve("c_1", (first,)))
+        ends = granted(await shared.store.reserve("c_2", (second,)))
+        if forgetful:
+            shared.client.script_flush()
+        telling = asyncio.create_task(shared.store.keep_now())
+        await asyncio.sleep(0)
+        shared.store.settle(ends, {})
+        await telling
+        await shared.settled()
+        assert shared.client.zcard("exeat:{globex}:l:globex/*/concurrency") == 0
+        assert shared.client.zcard("exeat:{acme}:l:acme/*/concurrency") == 1
+        shared.store.settle(held, {})
+        await shared.settled()
