@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import batched
 from typing import Any, Final
 
 from control.fleet.local_share import LocalShare
@@ -20,7 +21,7 @@ from control.state import State, StateUnavailable
 from control.stores.counted import Budget, BudgetUse, Holder, Key
 from control.stores.limits_replay import LimitsSnapshot
 from control.stores.recount import Recount
-from control.stores.redis.encoding import parts_of, root_of, slots_of
+from control.stores.redis.encoding import KEPT_AT_ONCE, kept_of, root_of, slots_of
 from control.stores.redis.scripts import KEEP
 from control.stores.redis.store import LEASE_SECONDS, RedisReservations
 from credentials.actor import SYSTEM
@@ -141,12 +142,9 @@ class SharedLimits:
         """
         root = root_of(tenant)
         await self.store.read(("DEL", root))
-        held: list[str | int] = []
-        for one in in_flight:
-            slots = slots_of(one.id, one.claims)
-            held.extend((one.id, len(slots) // 2, *slots))
-        for part in parts_of(held):
-            await self.store.ask(KEEP, root, int(LEASE_SECONDS * 1_000_000), *part)
+        held = {one.id: (root, slots_of(one.id, one.claims)) for one in in_flight}
+        for part in batched(held, KEPT_AT_ONCE):
+            await self.store.ask(KEEP, root, int(LEASE_SECONDS * 1_000_000), *kept_of(part, held))
         await self._load([tenant], tats_wall_us)
 
     def why_not(self) -> str | None:

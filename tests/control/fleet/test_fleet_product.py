@@ -106,7 +106,7 @@ def test_workers_are_replaced_without_a_failed_request(here: Fleet) -> None:
     here.wait(here.whole)
     assert here.product.cli("workers", "show").ok().out.startswith("2 of 2 workers serve\n")
     acts = [record["act"] for record in here.product.records("operator.act")]
-    assert acts[-1] == "workers.replace"
+    assert "workers.replace" in acts
 
 
 def test_everything_but_the_supervisor_is_replaced_without_a_failed_request(here: Fleet) -> None:
