@@ -127,6 +127,7 @@ class EmbeddedReservations:
             paid = self._is_paid(claims, now_us)
             taken: list[Claim] = []
             missing: LeaseClaim | None = None
+            stands = None if ticket is None else ticket.at
             same = True
             for claim in claims:
                 result = self._take(claim, now_us, hold, paid, ticket)
@@ -136,7 +137,9 @@ class EmbeddedReservations:
                     self._undo(hold)
                     return result
                 elif isinstance(result, Waiting):
-                    missing = missing or result.claim
+                    # Where it stands it stays, as long as it is not its turn there.
+                    if missing is None or (stands is not None and result.claim.key == stands.key):
+                        missing = result.claim
                 else:
                     taken.append(result)
                     same = False
@@ -218,8 +221,10 @@ class EmbeddedReservations:
             return Waiting(claim)
         left = ticket.at
         joined = self._queues.join(claim, ticket)
-        if left is not None and left.key != claim.key:
-            self._queues.wake(left.key, self._leases.get(left.key, 0))
+        if left is None or left.key != claim.key:
+            # Its place where it joins may be before others', with a slot that is free already.
+            for key in {claim.key, claim.key if left is None else left.key}:
+                self._queues.wake(key, self._leases.get(key, 0))
         ticket.ahead = self._queues.ahead(claim, ticket)
         return Waiting(claim) if joined else queue_full(claim)
 
