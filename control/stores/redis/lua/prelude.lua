@@ -9,7 +9,7 @@
 --                             p:<key> "<until> <length>"   v:<reservation> must not be taken any more
 --                             q:<key> calls that wait for a slot, by rank   e:<key> the same by the time they expire
 --                             k:<key> {v rank of the last let in, a:<account> its highest rank}
---                             n  calls that have begun to wait
+--                             n {n calls that have begun to wait}
 --
 -- What outlives a loss of data is outside the generation: rates, slots and pauses heal by themselves in time; budgets
 -- do not. Times are microseconds of the server's clock. Numbers are doubles, exact to 2^53; `tostring` would keep
@@ -208,7 +208,7 @@ local function sit(seat, account, rank, id)
     redis.call('HSET', counts, 'a:' .. account, rank)
   end
   if seat.member == '' then -- of one rank, in every queue, who came first: members order as bytes
-    seat.member = string.format('%016.0f/', redis.call('INCR', root .. ':n')) .. account .. '/' .. id
+    seat.member = string.format('%016.0f/', redis.call('HINCRBY', root .. ':n', 'n', 1)) .. account .. '/' .. id
     redis.call('PEXPIRE', root .. ':n', 3600000)
   end
   if not seat.taken then -- else it may have moved up since it was told its rank
