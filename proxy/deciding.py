@@ -166,11 +166,13 @@ class Deciding:
         return CallRefused(first, *others, opening=opening)
 
     def look_again(self, journey: Journey, call: Call, facts: Facts) -> None:
-        """(5) After a wait: what the call was decided on still holds, and it goes with the secret of now.
+        """(5) During a wait and after it: what the call was decided on still holds, and it goes with the secret of now.
 
         Stop orders cut calls wherever they are, and rules about the time are asked again at sending. Raises
-        `CallRefused`: the policy or the credential is another by now, and the call has to be made anew.
+        `CallRefused`: its account is suspended, or the policy or the credential is another by now, and the call has to
+        be made anew.
         """
+        self.refuse_suspended(call)
         if self._world.policy_epoch != journey.policy_epoch:
             reason = Reason(Code.CONCURRENCY_REACHED, "The policy has changed while the call waited for a slot.")
             raise CallRefused(reason, retry_after_seconds=1)

@@ -31,7 +31,12 @@ _REASONS: Final = {
 _CHALLENGE: Final = 'Basic realm="exeat", charset="UTF-8"'
 _STOP: Final = ("X-Should-Retry", "false")
 """Read by the SDKs of many services (all that one generator makes), which else retry every 408, 409, 429 and 5xx."""
-_RETRY_AFTER: Final = {Code.CONNECTIONS_REACHED: 5, Code.OVERLOADED: 2, Code.IDEMPOTENCY_IN_FLIGHT: 1}
+_RETRY_AFTER: Final = {
+    Code.CONNECTIONS_REACHED: 5,
+    Code.OVERLOADED: 2,
+    Code.IDEMPOTENCY_IN_FLIGHT: 1,
+    Code.CONCURRENCY_REACHED: 1,
+}
 """Seconds to wait where nobody knows better: what these codes speak of changes within seconds."""
 _NOT_BEFORE: Final = "Do not retry before opens_at; until then the same request is refused."
 DOCUMENTATION: Final = "https://exeat.dev/denials#"

@@ -347,6 +347,7 @@ UNHEARD: Final = "this worker has not heard from control for too long to know wh
 _BY_PHASE: Final = {
     "turn": (Code.OVERLOADED, "the account has more calls waiting than are done in time"),
     "lookup": (Code.LOOKUP_FAILED, "the service did not say in time what a rule asks for"),
+    "queue": (Code.CONCURRENCY_REACHED, "no call in flight ended for this one in time"),
     "reserve": (Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now"),
     "commit": (Code.LEDGER_UNAVAILABLE, "the call cannot be recorded now"),
     "settle": (Code.LEDGER_UNAVAILABLE, "the call was made, but its outcome could not be recorded"),

@@ -209,9 +209,14 @@ class Pipeline:
         if connection is None:
             raise CallRefused(Reason(Code.INTERNAL, "an allowed call has no connection"))
         head = egress_head(journey, call, connection)
-        seconds = self._config.timeouts.reserve
-        if await reserve(self._books, journey, call, live, allowed, head, seconds, lambda: not self.draining):
+
+        def may_wait() -> bool:
             self._deciding.look_again(journey, call, facts)
+            return not self.draining
+
+        if await reserve(self._books, journey, call, live, allowed, head, self._config.timeouts.reserve, may_wait):
+            self._deciding.look_again(journey, call, facts)
+            live.enter_phase("turn", self._config.timeouts.turn)
             await live.turn.take(first=True)
             journey.mark = time.perf_counter_ns()  # it has waited for a slot, which is measured by itself
         self._lap(journey, Step.RESERVE)

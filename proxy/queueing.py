@@ -27,8 +27,8 @@ async def wait_for_slot(
 ) -> Reserved | Refused:
     """The answer to the claims, after a wait for slots that `full` was the first of.
 
-    `seconds`: for one question to the store. `may_wait`: False ends the wait with a refusal. Raises
-    `ReservationsUnavailable`; cancelled, the call waits nowhere.
+    `seconds`: for one question to the store. `may_wait`: False ends the wait with a refusal, and so does what it
+    raises. Raises `ReservationsUnavailable`; cancelled, the call waits nowhere.
     """
     reservations, metrics = books.reservations, books.metrics
     longest = 0 if full.queue is None else full.queue.seconds

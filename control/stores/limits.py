@@ -128,6 +128,7 @@ class EmbeddedReservations:
             hold = Hold(call, now_us)
             paid = repeatable and self._is_paid(claims, now_us)
             missing: LeaseClaim | None = None
+            stands = None if ticket is None else ticket.at
             taken: list[Claim] | None = None  # None: as asked
             for at, claim in enumerate(claims):
                 result = self._take(claim, now_us, hold, paid, ticket)
@@ -137,7 +138,9 @@ class EmbeddedReservations:
                     self._undo(hold)
                     return result
                 if isinstance(result, Waiting):
-                    missing = missing or result.claim
+                    # Where it stands it stays, as long as it is not its turn there.
+                    if missing is None or (stands is not None and result.claim.key == stands.key):
+                        missing = result.claim
                 else:
                     taken = list(claims) if taken is None else taken
                     taken[at] = result
@@ -219,8 +222,10 @@ class EmbeddedReservations:
             return Waiting(claim)
         left = ticket.at
         joined = self._queues.join(claim, ticket)
-        if left is not None and left.key != claim.key:
-            self._queues.wake(left.key, self._leases.get(left.key, 0))
+        if left is None or left.key != claim.key:
+            # Its place where it joins may be before others', with a slot that is free already.
+            for key in {claim.key, claim.key if left is None else left.key}:
+                self._queues.wake(key, self._leases.get(key, 0))
         ticket.ahead = self._queues.ahead(claim, ticket)
         return Waiting(claim) if joined else queue_full(claim)
 

@@ -4,8 +4,12 @@ Accounts that wait for the same slots take turns, by the start times of fair que
 with every call of the same size: a call's rank is one beyond the last of its account, or beyond the last that was let
 in, whichever is more. So an account that waits with one call is let in after at most one more of each other account,
 however many of theirs wait. A call that leaves before its turn was none: those of its account behind it move up, each
-to the rank of the one before. One whose turn it was, and that waits for another slot first, is the first when it
-comes back. `reserve.lua` counts the same way.
+to the rank of the one before.
+
+A call that needs several slots stands in one queue at a time. Where it was its turn, and it went to wait for another
+slot, it is among the first from then on, whether it comes back or only needs that slot too when its turn has come
+elsewhere: else two queues could send each other's first calls to and fro for ever. Of several such the one that waited
+first goes before the others, and so in each queue; so one of them is always let in. `reserve.lua` counts the same way.
 
 A rank is all that a call has: whoever asks with fewer calls ahead than there are slots free may
 have one. Nobody is handed anything, so a call that is cut while it is let in leaves nothing behind.
@@ -24,7 +28,7 @@ type _Seat = tuple[int, int]
 
 
 FIRST: Final = 0
-"""Rank of a call that comes back after its turn; those of others begin behind it."""
+"""Rank of a call whose turn it was already; those of others begin behind it."""
 
 
 @dataclass(slots=True)
@@ -55,15 +59,13 @@ class Queues:
         return ((key, len(queue.seats)) for key, queue in self._queues.items() if key[0] == tenant)
 
     def ahead(self, claim: LeaseClaim, ticket: Ticket | None) -> int:
-        """How many would be let in before this call; everybody, of one that waits nowhere."""
+        """How many would be let in before this call; everybody, of one that never stood there."""
         queue = self._queues.get(claim.key)
         if queue is None:
             return 0
         queue.slots = claim.max
         seat = _seat(claim, ticket)
-        if seat is None or seat not in queue.tickets:
-            return len(queue.seats)
-        return bisect_left(queue.seats, seat)
+        return len(queue.seats) if seat is None else bisect_left(queue.seats, seat)
 
     def join(self, claim: LeaseClaim, ticket: Ticket) -> bool:
         """The call waits for this slot and no other. False: the queue is full, and it waits nowhere."""
@@ -80,7 +82,7 @@ class Queues:
         if len(queue.seats) >= most:
             self._drop_if_empty(claim.key, queue)
             return False
-        seat = known or self._next(queue, ticket.account)
+        seat = known or self._next(queue, ticket)
         insort(queue.seats, seat)
         queue.tickets[seat] = ticket
         ticket.seats[claim.key] = seat
@@ -114,7 +116,7 @@ class Queues:
                 ticket.loop.call_soon_threadsafe(ticket.woken.set)
 
     def _move(self, ticket: Ticket) -> None:
-        """It was its turn there: if it comes back it is the first."""
+        """It was its turn there."""
         key = self.leave(ticket, let_in=True)
         if key is not None:
             ticket.seats[key] = FIRST, ticket.seats[key][1]
@@ -134,9 +136,13 @@ class Queues:
             queue.seats.sort()
         queue.last[account] = rank - 1
 
-    def _next(self, queue: _Queue, account: str) -> _Seat:
-        self._arrived += 1
+    def _next(self, queue: _Queue, ticket: Ticket) -> _Seat:
+        account = ticket.account
         rank = queue.last[account] = max(queue.let_in, queue.last.get(account, 0)) + 1
+        for _, number in ticket.seats.values():
+            if isinstance(number, int):
+                return rank, number
+        self._arrived += 1
         return rank, self._arrived
 
     def _drop_if_empty(self, key: Key, queue: _Queue) -> None:

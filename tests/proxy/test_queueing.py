@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from credentials.actor import SYSTEM
 from credentials.principal import Principal
 from credentials.secret import Secret
+from credentials.suspension import Suspension, Suspensions
 from proxy.live import Stop
+from proxy.turns import ALONE
+from rules.claims import LeaseClaim, Queue, Reserved
 from tests.worlds.gate import Answer, write_policy
 from tests.worlds.origin import Action, answers, reply
 from tests.worlds.towns import POLICY, SECRET, Town, quick, town
@@ -134,6 +139,79 @@ async def test_what_changes_during_a_wait_holds_at_its_end(
         await until(lambda: here.gate.reservations.held == waiting(here) == 0)
         (denied,) = await here.gate.records("call.denied")
         assert denied.body["decision"]["reasons"][0]["code"] == code
+
+
+async def _suspended(here: Town) -> str:
+    here.gate.world.suspensions = Suspensions.of([Suspension("acme", "agent", datetime.now(UTC), "a spike", SYSTEM)])
+    return "account_suspended"
+
+
+async def _more_slots(here: Town) -> str:
+    text = POLICY.format(port=here.origin.port, limits="concurrency: [{max: 3, queue: {max: 2, wait: 20s}}]")
+    await here.gate.activate(write_policy(here.gate.directory.parent / "policy", text))
+    return "concurrency_reached"
+
+
+async def _secret_removed(here: Town) -> str:
+    here.gate.world.secrets.clear()
+    return "secret_unavailable"
+
+
+async def _nothing(here: Town) -> str:
+    return "credential_expired"
+
+
+@pytest.mark.parametrize("happens", [_suspended, _more_slots, _secret_removed, _nothing])
+async def test_who_could_not_be_sent_any_more_stands_in_nobodys_way(
+    tmp_path: Path, happens: Callable[[Town], Awaitable[str]]
+) -> None:
+    """No slot comes free meanwhile."""
+    async with town(tmp_path, answers(Action.HANG), limits=ONE) as here:
+        first = await hanging(here)
+        token = here.gate.world.token(ttl=2 if happens is _nothing else 300)
+        tasks = [asyncio.create_task(call(here, f"/things/{number}", token)) for number in range(2)]
+        await until(lambda: waiting(here) == 2)
+        code = await happens(here)
+        async with asyncio.timeout(5):
+            assert [(await task).code for task in tasks] == [code, code]
+        assert waiting(here) == here.gate.gate.metrics.queued == 0
+        assert len(here.origin.requests) == 1
+        first.cancel()
+
+
+async def test_a_call_whose_whole_time_is_over_while_it_waits_is_said_to_have_waited(tmp_path: Path) -> None:
+    slot = LeaseClaim(("acme", "agent", "concurrency"), 1, Queue(2, 20))
+    async with town(tmp_path, answers(reply()), limits=ONE, config=quick(total=1)) as here:
+        held = await here.gate.reservations.reserve("c_0", (slot,))
+        assert isinstance(held, Reserved)
+        refused = await call(here, "/things/1")
+        assert (refused.status, refused.code) == (429, "concurrency_reached")
+        assert refused.headers["retry-after"] == "1"
+        assert waiting(here) == 0
+        assert here.origin.requests == []
+        (denied,) = await here.gate.records("call.denied")
+        assert denied.body["decision"]["reasons"][0]["code"] == "concurrency_reached"
+        here.gate.reservations.release(held)
+        assert here.gate.reservations.held == 0
+
+
+async def test_a_call_that_was_let_in_has_the_usual_time_for_its_turn_at_the_processor(tmp_path: Path) -> None:
+    slot = LeaseClaim(("acme", "agent", "concurrency"), 1, Queue(2, 20))
+    async with town(tmp_path, answers(reply()), limits=ONE, config=quick(reserve=0.2)) as here:
+        held = await here.gate.reservations.reserve("c_0", (slot,))
+        assert isinstance(held, Reserved)
+        asked = asyncio.create_task(call(here, "/things/1"))
+        await until(lambda: waiting(here) == 1)
+        turns = here.gate.gate._pipeline._turns
+        others = [turns.turn("acme", "agent") for _ in range(ALONE)]
+        for turn in others:
+            await turn.take()
+        here.gate.reservations.release(held)
+        await asyncio.sleep(1)
+        assert not asked.done()
+        for turn in others:
+            turn.give_back()
+        assert (await asked).status == 200
 
 
 async def test_a_secret_that_was_rotated_during_a_wait_is_the_one_that_leaves(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def arguments_of(claims: tuple[Claim, ...], ticket: Ticket | None = None) -> lis
             case LeaseClaim(queue=None):
                 asked += (b"L", name_of(claim.key), claim.max)
             case LeaseClaim(queue=queue):
-                rank, member = ("", "") if ticket is None else ticket.seats.get(claim.key, ("", ""))
+                rank, member = ("", "") if ticket is None else ticket.seats.get(claim.key, ("", _member(ticket)))
                 asked += (b"W", name_of(claim.key), claim.max, 0 if queue is None else queue.max)
                 asked += ("" if ticket is None else ticket.account, member, rank)
             case SpendClaim():
@@ -114,11 +114,14 @@ def slots_of(name: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
 
 def places_of(name: str, claims: tuple[Claim, ...], ticket: Ticket) -> list[str]:
     """Key and member for each place in a queue that a call may have, whose last answer was lost."""
-    places = [part for key, seat in ticket.seats.items() for part in (name_of(key), str(seat[1]))]
-    for claim in claims:
-        if isinstance(claim, LeaseClaim) and claim.queue is not None:
-            places += (name_of(claim.key), f"/{name}")
-    return places
+    member = _member(ticket) or f"/{name}"
+    waits = (claim for claim in claims if isinstance(claim, LeaseClaim) and claim.queue is not None)
+    return [part for claim in waits for part in (name_of(claim.key), member)]
+
+
+def _member(ticket: Ticket) -> str:
+    """The same in every queue; empty for a call that has not waited yet."""
+    return next((str(member) for _, member in ticket.seats.values()), "")
 
 
 def kept_of(names: Iterable[str], held: Mapping[str, tuple[bytes, tuple[str, ...]]]) -> list[str | int]:

@@ -287,6 +287,48 @@ async def test_who_comes_back_to_a_queue_after_its_turn_is_the_first_there(subje
     assert isinstance(await subject.store.reserve_or_wait("c_x", both, ticket), Reserved)
 
 
+async def test_calls_that_need_the_same_two_slots_do_not_send_each_other_to_and_fro(subject: Subject) -> None:
+    slot, other = LeaseClaim(KEY, 1, Queue(100, 5)), LeaseClaim(OTHER.key, 1, Queue(100, 5))
+    held = [await take(subject, slot), await take(subject, other)]
+    waiting = []
+    for number in range(6):
+        claims = (slot, other) if number % 2 else (other, slot)
+        ticket = Ticket("agent")
+        assert isinstance(await subject.store.reserve_or_wait(f"c_{number}", claims, ticket), Waiting)
+        waiting.append((f"c_{number}", claims, ticket))
+    for reserved in held:
+        subject.store.settle(reserved, {})
+    for _ in range(30):
+        await subject.settled()
+        for call, claims, ticket in tuple(waiting):
+            answer = await subject.store.reserve_or_wait(call, claims, ticket)
+            if isinstance(answer, Reserved):
+                subject.store.settle(answer, {})
+                waiting.remove((call, claims, ticket))
+    assert waiting == []
+
+
+async def test_a_slot_of_the_account_and_one_of_the_tenant_are_never_idle_together(subject: Subject) -> None:
+    """Whoever can be let in is told; embedded, not only when it looks by itself."""
+    began = asyncio.get_running_loop().time()
+
+    async def call(number: int) -> None:
+        account = f"account-{number % 3}"
+        claims = (LeaseClaim(("acme", account, "concurrency"), 1, Queue(100, 5)), TWO)
+        ticket = Ticket(account)
+        while isinstance(answer := await subject.store.reserve_or_wait(f"c_{number}", claims, ticket), Waiting):
+            await subject.store.turn(ticket, 5)
+        subject.store.leave(ticket)
+        reserved = granted(answer)
+        await asyncio.sleep(0.005)
+        subject.store.settle(reserved, {})
+
+    await asyncio.gather(*(call(number) for number in range(30)))
+    await subject.settled()
+    assert await subject.held() == 0
+    assert asyncio.get_running_loop().time() - began < 4
+
+
 async def test_a_call_cut_before_it_knows_its_place_is_in_nobodys_way(server: Valkey) -> None:
     shared = Shared(server)
     shared.client.flushall()

@@ -8,7 +8,8 @@
 --   exeat:{t}:                r:<key> theoretical arrival time   l:<key> slots by the time they expire
 --                             p:<key> "<until> <length>"   v:<reservation> must not be taken any more
 --                             q:<key> calls that wait for a slot, by rank   e:<key> the same by the time they expire
---                             k:<key> {n arrived, v rank of the last let in, a:<account> its highest rank}
+--                             k:<key> {v rank of the last let in, a:<account> its highest rank}
+--                             n {n calls that have begun to wait}
 --
 -- What outlives a loss of data is outside the generation: rates, slots and pauses heal by themselves in time; budgets
 -- do not. Times are microseconds of the server's clock. Numbers are doubles, exact to 2^53; `tostring` would keep
@@ -167,7 +168,7 @@ local function leave(key, member)
 end
 
 -- Where a call stands in the queue of a slot; `ahead`: who is let in before it.
-local function seat_of(key, member, most)
+local function seat_of(key, member, rank, most)
   local queue = root .. ':q:' .. key
   local seat = { key = key, member = member, most = most, waiting = redis.call('ZCARD', queue) }
   if seat.waiting > 0 then
@@ -183,6 +184,11 @@ local function seat_of(key, member, most)
   end
   local before = member ~= '' and seat.waiting > 0 and redis.call('ZRANK', queue, member)
   seat.taken = not not before
+  if not before and rank ~= '' and seat.waiting > 0 then -- it stood there before: as if it did again
+    redis.call('ZADD', queue, rank, member)
+    before = redis.call('ZRANK', queue, member)
+    redis.call('ZREM', queue, member)
+  end
   seat.ahead = before or seat.waiting
   return seat
 end
@@ -192,20 +198,22 @@ local function sit(seat, account, rank, id)
   local queue, counts = root .. ':q:' .. seat.key, root .. ':k:' .. seat.key
   if seat.waiting == 0 then
     redis.call('DEL', counts)
-    if seat.member ~= '' then -- who comes while it waits has come after it
+    if rank ~= '' then -- who comes while it waits has come after it
       redis.call('HSET', counts, 'v', rank)
     end
   end
-  if seat.member == '' then
+  if rank == '' then
     local found = redis.call('HMGET', counts, 'v', 'a:' .. account)
     rank = text(math.max(tonumber(found[1] or 0), tonumber(found[2] or 0)) + 1)
     redis.call('HSET', counts, 'a:' .. account, rank)
-    -- Of one rank, who came first: members order as bytes.
-    local number = redis.call('HINCRBY', counts, 'n', 1)
-    seat.member = string.format('%016.0f/', number) .. account .. '/' .. id
+  end
+  if seat.member == '' then -- of one rank, in every queue, who came first: members order as bytes
+    seat.member = string.format('%016.0f/', redis.call('HINCRBY', root .. ':n', 'n', 1)) .. account .. '/' .. id
+    redis.call('PEXPIRE', root .. ':n', 3600000)
   end
   if not seat.taken then -- else it may have moved up since it was told its rank
     redis.call('ZADD', queue, rank, seat.member)
+    seat.ahead = redis.call('ZRANK', queue, seat.member)
   end
   redis.call('ZADD', root .. ':e:' .. seat.key, text(now + WAITS), seat.member)
   for _, name in ipairs({ ':q:', ':e:', ':k:' }) do

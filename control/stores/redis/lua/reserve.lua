@@ -4,7 +4,8 @@
 -- ARGV: run id of this connection's server, reservation, call, worker, time to live in us, then each claim by kind:
 --   R key interval burst | L key max | S budget window max amount ends-at meter | P key | O key digest
 --   W key max queue account member rank    an L that may be waited for; the account is empty for a call that does not
---                                          wait, member and rank are those that an earlier answer gave, or empty
+--                                          wait, member and rank are those that an earlier answer gave, or empty; the
+--                                          member is the same in every queue
 -- Answers: {ok, paid, window of each S} | {no, position, ...} | {wait, position, member, rank, calls ahead} |
 --   {unready, why} | {void}
 
@@ -86,7 +87,7 @@ while at <= last do
     end
     local seat = nil
     if kind == 'W' then
-      seat = seat_of(key, ARGV[at + 5], tonumber(ARGV[at + 3]))
+      seat = seat_of(key, ARGV[at + 5], ARGV[at + 6], tonumber(ARGV[at + 3]))
       seat.at, seat.position = at, position
       max = max - seat.ahead -- they are let in before it
       seats[#seats + 1] = seat
@@ -103,7 +104,9 @@ while at <= last do
       if not seat or ARGV[at + 4] == '' then
         return { 'no', position }
       end
-      missing = missing or seat
+      if not missing or seat.taken then -- where it stands it stays, as long as it is not its turn there
+        missing = seat
+      end
     else
       mine.taken = mine.taken + 1
       hold.leases[#hold.leases + 1] = { key, id .. '/' .. position }
