@@ -15,8 +15,8 @@ _ABSENT: Final = object()
 def swift[T](cls: type[T]) -> type[T]:
     """The same class, for a decorator above `@dataclass(frozen=True, slots=True)`.
 
-    Raises `TypeError` for a class that it does not suit: one with a base, or with anything to do after its fields. So does
-    a subclass of it, where it is defined.
+    Raises `TypeError` for a class that it does not suit: one with a base, or with anything to do after its fields. So
+    does a subclass of it, where it is defined.
     """
     found = fields(cls)  # type: ignore[arg-type]
     slots = tuple(cls.__dict__.get("__slots__", ()))
