@@ -15,7 +15,8 @@ _ABSENT: Final = object()
 def swift[T](cls: type[T]) -> type[T]:
     """The same class, for a decorator above `@dataclass(frozen=True, slots=True)`.
 
-    Raises `TypeError` for a class that it does not suit: one with a base, or with anything to do after its fields.
+    Raises `TypeError` for a class that it does not suit: one with a base, or with anything to do after its fields. So
+    does a subclass of it, where it is defined.
     """
     found = fields(cls)  # type: ignore[arg-type]
     slots = tuple(cls.__dict__.get("__slots__", ()))
@@ -38,7 +39,12 @@ def swift[T](cls: type[T]) -> type[T]:
     made.__qualname__, made.__module__ = before.__qualname__, cls.__module__
     made.__annotations__ = before.__annotations__
     cls.__init__ = made  # type: ignore[method-assign]
+    cls.__init_subclass__ = classmethod(_alone)  # type: ignore[assignment]
     return cls
+
+
+def _alone(cls: type) -> None:
+    raise TypeError(f"{cls.__name__}: objects of a swift class's subclass would become that class's own")
 
 
 def _default(field: Field[Any]) -> object:

@@ -91,3 +91,11 @@ def test_a_class_with_a_base_or_something_to_do_afterwards_is_refused() -> None:
     for unsuited in (Child, After, Named, WithoutSlots):
         with pytest.raises(TypeError, match="not a plain frozen dataclass"):
             swift(unsuited)
+
+
+def test_a_subclass_is_refused_where_it_is_defined() -> None:
+    """Its objects would be frozen as what they are not."""
+    with pytest.raises(TypeError, match="would become"):
+
+        class Below(Swift):
+            __slots__ = ()

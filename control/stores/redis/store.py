@@ -34,10 +34,11 @@ from control.stores.redis.encoding import (
     seated,
     slots_of,
 )
+from control.stores.redis.leaving import Leaving
 from control.stores.redis.link import BreakerState, Down, Link
 from control.stores.redis.outbox import Outbox
 from control.stores.redis.place import Place
-from control.stores.redis.scripts import FINISH, KEEP, LEAVE, PAUSE, RESERVE, Script, evaluate, forgotten
+from control.stores.redis.scripts import FINISH, KEEP, PAUSE, RESERVE, Script, evaluate, forgotten
 from control.stores.redis.wire import Crowded, Lost, Wire
 from control.stores.verdicts import check, told
 from rules.claims import (
@@ -106,6 +107,7 @@ class RedisReservations:
         self._lease_us = int(lease_seconds * 1_000_000)
         self._link = Link(place, self._changed, connect_seconds=connect_seconds, answer_seconds=answer_seconds)
         self._outbox = Outbox(self._link)
+        self._leaving = Leaving(self._outbox)
         self._keeper: asyncio.Task[None] | None = None
         self._beat = asyncio.Event()
         self._held: dict[str, tuple[bytes, tuple[str, ...]]] = {}
@@ -135,6 +137,7 @@ class RedisReservations:
 
     async def settled(self, timeout_seconds: float = 5.0) -> bool:
         """True when the server has everything that was ended here; False when it has not in time."""
+        self._leaving.flush()
         return await self._outbox.settled(timeout_seconds)
 
     def health(self) -> StoreHealth:
@@ -178,8 +181,7 @@ class RedisReservations:
         """The call waits no longer. One of a process that is lost leaves by itself after three seconds."""
         claim, ticket.at = ticket.at, None
         if claim is not None:
-            seat = ticket.seats[claim.key]
-            self._outbox.post(LEAVE, root_of(claim.key[0]), name_of(claim.key), str(seat[1]))
+            self._leaving.post(root_of(claim.key[0]), [name_of(claim.key), str(ticket.seats[claim.key][1])])
 
     async def _reserve(
         self, call: str, claims: tuple[Claim, ...], ticket: Ticket | None
@@ -298,7 +300,7 @@ class RedisReservations:
             # It may have been taken, or be taken later: it must not be, whichever of the two arrives first.
             self._outbox.post(FINISH, root, name, call, "void", 0)
             if ticket is not None:
-                self._outbox.post(LEAVE, root, *places_of(name, claims, ticket))
+                self._leaving.post(root, places_of(name, claims, ticket))
             if isinstance(error, Lost):
                 raise ReservationsUnavailable(f"the shared limits did not answer: {error}") from error
             raise
@@ -361,8 +363,7 @@ class RedisReservations:
         by_root: dict[bytes, list[str]] = {}
         for name, (root, _) in self._held.items():
             by_root.setdefault(root, []).append(name)
-        wire = self._link.up
-        if wire is None:
+        if (wire := self._link.up) is None:
             return
         try:
             for root, names in by_root.items():

@@ -1,18 +1,14 @@
 #!lua flags=allow-oom
 
--- A call waits no longer. ARGV: a key and a member for each queue that it may be in; `/` and the reservation in place of
--- a member that nobody was told of, because the answer was lost. Answers 1.
+-- Calls wait no longer. ARGV: a key and a member for each queue that one may be in; `/` and the reservation in place of a
+-- member that nobody was told of, because the answer was lost. Answers 1.
 
+local of = {}
 for at = 1, #ARGV, 2 do
-  local key, member = ARGV[at], ARGV[at + 1]
-  if string.sub(member, 1, 1) ~= '/' then
-    leave(key, member)
-  else
-    for _, found in ipairs(redis.call('ZRANGE', root .. ':q:' .. key, 0, -1)) do
-      if string.sub(found, -#member) == member then
-        leave(key, found)
-      end
-    end
-  end
+  of[ARGV[at]] = of[ARGV[at]] or {}
+  of[ARGV[at]][ARGV[at + 1]] = true
+end
+for key, gone in pairs(of) do
+  leave(key, gone)
 end
 return 1

@@ -135,35 +135,39 @@ end
 -- Queues of slots: who waits says so every few hundred milliseconds. Ranks as in control/stores/queues.py.
 local WAITS = 3000000
 
-local function account_of(member)
-  return string.match(member, '^%d+/(.*)/[^/]*$')
-end
-
 local function remove(key, member)
   redis.call('ZREM', root .. ':q:' .. key, member)
   redis.call('ZREM', root .. ':e:' .. key, member)
 end
 
--- It leaves before its turn: of its account each that came after it takes the rank of the one before.
-local function leave(key, member)
-  local queue, rank = root .. ':q:' .. key, nil
-  local at = redis.call('ZRANK', queue, member)
-  if at then
-    rank = redis.call('ZSCORE', queue, member)
-  end
-  remove(key, member)
-  if not at or rank == '0' then -- it had its turn before, and came back
-    return
-  end
-  local account, behind = account_of(member), redis.call('ZRANGE', queue, at, -1, 'WITHSCORES')
-  for each = 1, #behind, 2 do
-    if account_of(behind[each]) == account then
-      redis.call('ZADD', queue, rank, behind[each])
-      rank = behind[each + 1]
+-- They leave before their turn: of their accounts each that came after takes the rank of the one before. `gone` has true
+-- for each member, or for `/` and the reservation of one. However many leave, the queue is walked once.
+local function leave(key, gone)
+  local queue, ends, free = root .. ':q:' .. key, root .. ':e:' .. key, {}
+  local seats, stay = redis.call('ZRANGE', queue, 0, -1, 'WITHSCORES'), false
+  for each = 1, #seats, 2 do
+    local member, rank = seats[each], seats[each + 1]
+    local account = string.match(member, '^%d+/(.*)/[^/]*$') or ''
+    local ranks = free[account]
+    if gone[member] or gone[string.match(member, '/[^/]*$')] then
+      redis.call('ZREM', queue, member)
+      redis.call('ZREM', ends, member)
+      if rank ~= '0' then -- else it had its turn before
+        ranks = ranks or { lowest = 1 }
+        ranks[#ranks + 1] = rank
+        free[account] = ranks
+      end
+    else
+      stay = true
+      if ranks then
+        redis.call('ZADD', queue, ranks[ranks.lowest], member)
+        ranks.lowest = ranks.lowest + 1
+        ranks[#ranks + 1] = rank
+      end
     end
   end
-  if #behind > 0 or at > 0 then -- else nobody waits, and the next to come begins anew
-    redis.call('HSET', root .. ':k:' .. key, 'a:' .. (account or ''), text(tonumber(rank) - 1))
+  for account, ranks in pairs(stay and free or {}) do -- else nobody waits, and the next to come begins anew
+    redis.call('HSET', root .. ':k:' .. key, 'a:' .. account, text(tonumber(ranks[ranks.lowest]) - 1))
   end
 end
 
@@ -173,7 +177,12 @@ local function seat_of(key, member, rank, most)
   local seat = { key = key, member = member, most = most, waiting = redis.call('ZCARD', queue) }
   if seat.waiting > 0 then
     local ends = root .. ':e:' .. key
-    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', text(now), 'LIMIT', 0, 16)) do
+    local over, gone = redis.call('ZRANGEBYSCORE', ends, '-inf', text(now), 'LIMIT', 0, 64), {}
+    for _, each in ipairs(over) do
+      gone[each] = true
+      redis.call('ZREM', ends, each)
+    end
+    if #over > 0 then
       leave(key, gone)
     end
     -- Nobody waits unheard for longer than that: these came before the clock was set back.

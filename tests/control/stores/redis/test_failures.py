@@ -9,7 +9,7 @@ from control.stores.redis.encoding import arguments_of, root_of
 from control.stores.redis.place import Place
 from control.stores.redis.scripts import FINISH, RESERVE, evaluate
 from control.stores.redis.store import RedisReservations
-from rules.claims import LeaseClaim, PauseClaim, RateClaim, ReservationsUnavailable, SpendClaim
+from rules.claims import LeaseClaim, PauseClaim, Queue, RateClaim, ReservationsUnavailable, SpendClaim, Ticket, Waiting
 from tests.control.stores.subjects import Shared, granted
 from tests.worlds.valkey import Valkey, free_port
 
@@ -205,3 +205,20 @@ async def test_a_slot_given_back_while_its_process_tells_that_it_lives_is_free(s
         assert shared.client.zcard("exeat:{acme}:l:acme/*/concurrency") == 1
         shared.store.settle(held, {})
         await shared.settled()
+
+
+async def test_a_crowd_that_leaves_together_keeps_nobody_waiting(shared: Shared) -> None:
+    """Each leaves from before all others: one by one, the server would move all others a thousand times."""
+    slot = LeaseClaim(("acme", "*", "concurrency"), 1, Queue(1_000, 30))
+    held = granted(await shared.store.reserve("c_0", (slot,)))
+    tickets = [Ticket("crowd") for _ in range(1_000)]
+    for number, ticket in enumerate(tickets):
+        assert isinstance(await shared.store.reserve_or_wait(f"c_{number}", (slot,), ticket), Waiting)
+    before = shared.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    for ticket in tickets[:-1]:
+        shared.store.leave(ticket)
+    await shared.settled()
+    assert shared.client.info("commandstats")["cmdstat_evalsha"]["calls"] - before <= 5
+    assert await shared.store.waiting("acme", ["acme/*/concurrency"]) == {"acme/*/concurrency": 1}
+    shared.store.settle(held, {})
+    granted(await shared.store.reserve_or_wait("c_999", (slot,), tickets[-1]))
