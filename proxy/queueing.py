@@ -21,19 +21,18 @@ async def wait_for_slot(
     books: Books,
     live: LiveCall,
     claims: tuple[Claim, ...],
-    full: LeaseClaim,
     seconds: float,
     may_wait: Callable[[], bool],
 ) -> Reserved | Refused:
-    """The answer to the claims, after a wait for slots that `full` was the first of.
+    """The answer to the claims, after a wait for slots: for those of each limit as long as that one lets calls wait.
 
     `seconds`: for one question to the store. `may_wait`: False ends the wait with a refusal, and so does what it
     raises. Raises `ReservationsUnavailable`; cancelled, the call waits nowhere.
     """
     reservations, metrics = books.reservations, books.metrics
-    longest = 0 if full.queue is None else full.queue.seconds
     ticket = Ticket(live.principal.account)
     began = time.monotonic()
+    since: dict[tuple[str, ...], float] = {}
     live.turn.give_back()
     metrics.queued += 1
     try:
@@ -42,7 +41,8 @@ async def wait_for_slot(
             answer = await reservations.reserve_or_wait(live.id, claims, ticket)
             if not isinstance(answer, Waiting):
                 return answer
-            left = began + longest - time.monotonic()
+            now, longest = time.monotonic(), _longest(answer.claim)
+            left = since.setdefault(answer.claim.key, now) + longest - now
             if left <= 0 or not may_wait():
                 return _in_vain(answer.claim, longest)
             live.enter_phase("queue", longest + seconds)
@@ -51,6 +51,10 @@ async def wait_for_slot(
         reservations.leave(ticket)
         metrics.queued -= 1
         metrics.waits.observe(int((time.monotonic() - began) * 1e9))
+
+
+def _longest(claim: LeaseClaim) -> int:
+    return 0 if claim.queue is None else claim.queue.seconds
 
 
 def _in_vain(claim: LeaseClaim, longest: float) -> Refused:

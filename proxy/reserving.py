@@ -60,7 +60,7 @@ async def reserve(
         answer = await books.reservations.reserve(call.id, claims)
         full = answer.claim if isinstance(answer, Refused) else None
         if waits := isinstance(full, LeaseClaim) and full.queue is not None:
-            answer = await wait_for_slot(books, live, claims, full, seconds, may_wait)
+            answer = await wait_for_slot(books, live, claims, seconds, may_wait)
     except ReservationsUnavailable as error:
         raise CallRefused(Reason(Code.LIMITS_UNAVAILABLE, "the limits cannot be checked now")) from error
     if isinstance(answer, Refused):

@@ -5,16 +5,20 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from control.stores.limits import EmbeddedReservations
 from credentials.actor import SYSTEM
 from credentials.principal import Principal
 from credentials.secret import Secret
 from credentials.suspension import Suspension, Suspensions
 from proxy.live import Stop
+from proxy.metrics import Metrics
+from proxy.queueing import wait_for_slot
 from proxy.turns import ALONE
-from rules.claims import LeaseClaim, Queue, Reserved
+from rules.claims import LeaseClaim, Queue, Refused, Reserved
 from tests.worlds.gate import Answer, write_policy
 from tests.worlds.origin import Action, answers, reply
 from tests.worlds.towns import POLICY, SECRET, Town, quick, town
@@ -252,3 +256,31 @@ async def test_waiting_calls_of_one_account_keep_no_turn_from_its_others(tmp_pat
         assert denied.code == "not_allowed"
         for task in tasks:
             task.cancel()
+
+
+async def test_each_limit_lets_calls_wait_for_its_own_time() -> None:
+    """Once there is a slot of the first, the wait for the second is as long as that one says, and not as the first."""
+    store = EmbeddedReservations()
+    patient = LeaseClaim(("acme", "agent", "concurrency"), 1, Queue(5, 60))
+    hasty = LeaseClaim(("acme", "*", "concurrency"), 1, Queue(5, 1))
+    first, second = store.reserve_now("c_1", (patient,)), store.reserve_now("c_2", (hasty,))
+    assert isinstance(first, Reserved)
+    assert isinstance(second, Reserved)
+    metrics = Metrics()
+    live = SimpleNamespace(
+        id="c_3",
+        principal=SimpleNamespace(account="agent"),
+        turn=SimpleNamespace(give_back=lambda: None),
+        enter_phase=lambda *_: None,
+    )
+    books = SimpleNamespace(reservations=store, metrics=metrics)
+    wait = wait_for_slot(books, live, (patient, hasty), 0.5, lambda: True)  # type: ignore[arg-type]
+    waits = asyncio.create_task(wait)
+    await until(lambda: store.waiting("acme") == {"acme/agent/concurrency": 1})
+    store.release(first)
+    await until(lambda: store.waiting("acme") == {"acme/*/concurrency": 1})
+    async with asyncio.timeout(20):
+        refused = await waits
+    assert isinstance(refused, Refused)
+    assert refused.claim is hasty
+    assert store.waiting("acme") == {}
