@@ -30,7 +30,7 @@ up: $(READY) ## Run Exeat here until interrupted (ARGS="--help" says what it tak
 
 .PHONY: test
 test: $(READY) ## Run the tests (ARGS="tests/ledger -x" narrows them)
-	@$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not campaign" $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 3 --dist worksteal -m "not campaign" $(ARGS)
 
 .PHONY: campaign
 campaign: $(READY) ## Run the long campaigns: kills under load, soak, every bit flipped
