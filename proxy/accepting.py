@@ -50,11 +50,30 @@ class Acceptor:
         await asyncio.gather(self._task, return_exceptions=True)
         self._socket.close()
 
+    async def _readable(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody may be waiting. `sock_accept` would take a newcomer for whoever was cancelled in that moment, lose
+        it and log an error."""
+        number, waiter = self._socket.fileno(), loop.create_future()
+
+        def found() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        loop.add_reader(number, found)
+        try:
+            await waiter
+        finally:
+            loop.remove_reader(number)
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(self._socket)
+                connection, _ = self._socket.accept()
+                connection.setblocking(False)
+            except BlockingIOError:
+                await self._readable(loop)
+                continue
             except OSError as error:
                 # accept(2) also gives errors of the connection that was about to be taken. Whatever it is, the loop
                 # goes round: an error that stays would otherwise be met again at once, without end.

@@ -47,17 +47,16 @@ async def test_an_error_of_accept_neither_ends_it_nor_holds_the_loop(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(accepting, "_AGAIN_SECONDS", 0.01)
-    loop = asyncio.get_running_loop()
-    accept, errors = loop.sock_accept, 50
+    accept, errors = socket.socket.accept, 50
 
-    async def failing(sock: socket.socket) -> tuple[socket.socket, object]:
+    def failing(sock: socket.socket) -> tuple[socket.socket, object]:
         nonlocal errors
         if errors:
             errors -= 1
             raise OSError(number, "said the kernel")  # without having waited, as an error that stays does
-        return await accept(sock)
+        return accept(sock)
 
-    monkeypatch.setattr(loop, "sock_accept", failing)
+    monkeypatch.setattr(socket.socket, "accept", failing)
     with socket.create_server(("127.0.0.1", 0)) as bound:
         acceptor = Acceptor(bound, Greeter, lambda: 0.0)
         await asyncio.sleep(0)
@@ -65,3 +64,20 @@ async def test_an_error_of_accept_neither_ends_it_nor_holds_the_loop(
         assert errors > 0, "others had their visit to the loop in between"
         assert await greeting(bound.getsockname()) == b"hello"
         await acceptor.close()
+
+
+async def test_a_newcomer_at_the_moment_of_closing_is_no_error() -> None:
+    """It is found in the very turn of the loop in which nobody is taken any more."""
+    loop, errors = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as bound:
+            acceptor = Acceptor(bound, asyncio.Protocol, lambda: 0.0)
+            await asyncio.sleep(0.01)
+            with socket.create_connection(bound.getsockname()):
+                loop.call_soon(acceptor._task.cancel)
+                await asyncio.sleep(0.01)
+                await acceptor.close()
+    finally:
+        loop.set_exception_handler(None)
+    assert errors == []
