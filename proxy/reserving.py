@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeGuard
 
 from proxy.attempt import Books, Hold
 from proxy.costs import cost_of
@@ -87,14 +87,18 @@ def _completed(journey: Journey, call: Call, connection: Connection, allowed: Al
     if once is None and found is not None and found[0] is connection:
         return found[1]
     before = (pause_of(connection),) if once is None else (pause_of(connection), once)
-    later = [claim for claim in allowed.claims if isinstance(claim, SpendClaim) and claim.amount_micros == LATER]
-    if later:
-        completed = (replace(c, amount_micros=_later(c, journey, head)) if c in later else c for c in allowed.claims)
-        return (*before, *completed)
-    claims = (*before, *allowed.claims)
-    if once is None:
+    claims = (*before, *(_whole(claim, journey, head) for claim in allowed.claims))
+    if once is None and not any(_is_later(claim) for claim in allowed.claims):
         _COMPLETE.put(allowed.claims, (connection, claims))
     return claims
+
+
+def _is_later(claim: Claim) -> TypeGuard[SpendClaim]:
+    return isinstance(claim, SpendClaim) and claim.amount_micros == LATER
+
+
+def _whole(claim: Claim, journey: Journey, head: Head) -> Claim:
+    return replace(claim, amount_micros=_later(claim, journey, head)) if _is_later(claim) else claim
 
 
 def _later(claim: SpendClaim, journey: Journey, head: Head) -> int:

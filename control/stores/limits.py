@@ -224,8 +224,8 @@ class EmbeddedReservations:
         joined = self._queues.join(claim, ticket)
         if left is None or left.key != claim.key:
             # Its place where it joins may be before others', with a slot that is free already.
-            for key in {claim.key, claim.key if left is None else left.key}:
-                self._queues.wake(key, self._leases.get(key, 0))
+            for changed in (claim,) if left is None else (claim, left):
+                self._queues.wake(changed.key, self._leases.get(changed.key, 0))
         ticket.ahead = self._queues.ahead(claim, ticket)
         return Waiting(claim) if joined else queue_full(claim)
 

@@ -1,5 +1,8 @@
 """What is due of a call's cost, by how it ended."""
 
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,9 @@ from hypothesis import strategies as st
 from proxy.attempt import Result
 from proxy.costs import Cost, cost_of
 from rules.claims import LeaseClaim, SpendClaim
+
+if TYPE_CHECKING:
+    from rules.policy.compile import Connection
 
 COST = Cost(250_000, "USD", ("acme/agent/USD/day/2026-11-20",), {"recipients": 3_000_000, "bytes_out": 9_000_000})
 ALL = {"price": 250_000, "recipients": 3_000_000, "bytes_out": 9_000_000}
@@ -74,7 +80,16 @@ def test_a_cost_is_a_legal_part_of_a_record() -> None:
     assert cost_of((), None) is None
 
 
-def test_a_cost_is_made_once_for_the_same_claims_and_never_of_another_connection() -> None:
+def test_a_cost_of_the_same_claims_on_another_connection_is_another() -> None:
+    """All calls without a limit have the same claims: none."""
+    cheap, dear = (cast("Connection", SimpleNamespace(currency="USD", price_micros=price)) for price in (5, 7))
+    for connection, micros in ((cheap, 5), (dear, 7), (cheap, 5)):
+        cost = cost_of((), connection)
+        assert cost is not None
+        assert cost.micros == micros
+
+
+def test_a_cost_is_made_once_for_the_same_claims() -> None:
     claims = (spend("price", "USD", 5, "USD", "day"),)
     cost = cost_of(claims, None)
     assert cost is not None

@@ -42,6 +42,8 @@ def test_calls_that_wait_for_the_ledger_while_counters_are_lost_are_counted() ->
         for _ in range(CAP):
             first.get("/v1/x")
         spent = sum(outcome["cost"]["micro"] for outcome in here.product.records("call.outcome"))
-        assert Counter(answer.code for answer in answers) == {None: 8}, "else nothing was tried"
+        codes = Counter(answer.code for answer in answers)
+        assert codes.keys() <= {None, "ledger_unavailable"}
+        assert codes[None] > 0, "else nothing was tried"
         assert spent == CAP * 1_000_000
         here.leave()
